@@ -1,0 +1,113 @@
+"""The `gfnet` command. Only what a subcommand needs is imported: help and errors come at once.
+
+fit, validate, test and predict are LightningCLI's (`training/lightning_cli.py`); the others are plain functions here.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+from gfnet_pl.errors import UserError
+from gfnet_pl.names import find_config, nearest
+
+HELP = """usage: gfnet COMMAND …
+
+Train a Global Filter Network on a folder of grey pictures in class folders.
+
+  gfnet fit --config base.yaml                            train; the report's recipe
+  gfnet fit --config base.yaml --config quick.yaml        train a small net in minutes on a CPU
+  gfnet fit --config polish.yaml --ckpt_path last.ckpt    fine-tune the newest run
+  gfnet test                                              the newest run, its best checkpoint, every test set
+  gfnet validate                                          the same on its validation split
+  gfnet predict --data.predict_paths PATH…                pictures, folders, globs -> predictions.csv
+  gfnet hand-signs --out DIR --signers N --frames N       write the synthetic data set, of any size
+  tensorboard --logdir runs                               the dashboards
+
+--data.root DIR names your own pictures; left out, the embedded synthetic hand signs are used.
+Every option: gfnet COMMAND --help
+"""
+
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = (*TRAINER_COMMANDS, "hand-signs")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        args: The command line without the program's name; the process's own where None.
+
+    Returns:
+        The exit status: 0, or 2 after an error the user can mend, told in one line on standard error.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    try:
+        return _run(args)
+    except UserError as error:
+        print(f"gfnet: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    command = args[0]
+    if command == "hand-signs":
+        return _hand_signs(args[1:])
+    if command not in TRAINER_COMMANDS:
+        raise UserError(f"unknown command {command!r}{nearest(command, list(COMMANDS))}")
+    _set_up_messages()
+    from gfnet_pl.training.lightning_cli import run_trainer
+
+    run_trainer(_with_paths(args), args)
+    return 0
+
+
+def _hand_signs(args: list[str]) -> int:
+    from gfnet_pl.data.hand_signs import write_hand_signs
+
+    parser = argparse.ArgumentParser("gfnet hand-signs", description="Write the synthetic hand-sign data set.")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--signers", type=int, default=64, help="signers in Train (default 64)")
+    parser.add_argument("--frames", type=int, default=6, help="pictures a signer and class (default 6)")
+    parser.add_argument("--unseen-signers", type=int, default=8, help="signers in Unseen only (default 8)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed is another set (default 0)")
+    values = vars(parser.parse_args(args))
+    print(write_hand_signs(values.pop("out"), **values))
+    return 0
+
+
+def _with_paths(args: list[str]) -> list[str]:
+    """Resolves bare config names, and lets several words follow --data.predict_paths."""
+    words, out = iter(args), []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--config", "-c"):
+            out += ["--config", str(find_config(value if equals else next(words, "")))]
+        else:
+            out.append(word)
+    if "--data.predict_paths" in out:
+        start = out.index("--data.predict_paths") + 1
+        end = next((i for i, word in enumerate(out[start:], start) if word.startswith("--")), len(out))
+        if not (end == start + 1 and out[start].startswith("[")):
+            out[start:end] = [json.dumps(out[start:end])]
+    return out
+
+
+def _set_up_messages() -> None:
+    """Shows the package's own log lines, and hides warnings that are about nothing a user could mend."""
+    ours = logging.getLogger("gfnet_pl")
+    ours.setLevel(logging.INFO)
+    if not ours.handlers:
+        ours.addHandler(logging.StreamHandler())
+    for message in (
+        ".*does not have many workers.*",  # the pictures are in memory: workers would have nothing to do
+        ".*smaller than the logging interval.*",  # a small set has few batches an epoch, and that is fine
+        ".*is not supported by the model summary.*",  # its estimate of the size in bf16, shown beside the right count
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 on torch 2.13, inside Lightning
+    ):
+        warnings.filterwarnings("ignore", message)

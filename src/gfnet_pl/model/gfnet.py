@@ -1,0 +1,212 @@
+"""GFNet: a vision transformer whose attention is a learned filter in the frequency domain.
+
+Rao et al., "Global Filter Networks for Image Classification", NeurIPS 2021. Parameter names are those of the authors'
+code, so that their weights load (`pretrained.py`). Normalisation is part of the network, so that training, export and a
+browser cannot disagree about it.
+
+Axes: B images, H x W tokens, N = H * W, C channels.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gfnet_pl.model.dropout import Dropout
+from gfnet_pl.model.global_filter import GlobalFilter
+
+
+class PatchEmbed(nn.Module):
+    """Cut images into patches, one token each: (B, in_channels, height, width) -> (B, N, C), row by row."""
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens: Tensor = self.proj(images)  # (B, C, H, W)
+        return tokens.flatten(2).transpose(1, 2).contiguous()
+
+
+class Mlp(nn.Module):
+    """Two linear layers over the channels of each token: C -> mlp_ratio * C -> C."""
+
+    def __init__(self, dim: int, hidden_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.act = nn.GELU()
+        self.drop = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.drop(self.act(self.fc1(x)))
+        x = self.drop(self.fc2(x))
+        return x
+
+
+class DropPath(nn.Module):
+    """Drop the whole branch of a sample with probability p while training, and scale up the branches that stay."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        keep = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.p)
+        return x * keep / (1 - self.p)  # two steps: the factor itself would round in bf16
+
+
+class Block(nn.Module):
+    """Mix tokens with a global filter, then channels with an MLP, inside one residual connection."""
+
+    def __init__(
+        self,
+        dim: int,
+        map_size: tuple[int, int],
+        filter_size: Literal["full"] | Sequence[int],
+        mlp_ratio: float,
+        dropout: float,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.filter = GlobalFilter(dim, map_size, filter_size)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.mlp(self.norm2(self.filter(self.norm1(x)))))
+        return x
+
+
+class GFNet(nn.Module):
+    """Global Filter Network, an image classifier.
+
+    Args:
+        image_size: Height and width of the images in pixels, or one number for both.
+        patch_size: Side of a square patch in pixels; it divides height and width.
+        in_channels: Channels of the images.
+        num_classes: Number of classes.
+        dim: Channels C of a token.
+        depth: Number of blocks.
+        mlp_ratio: Hidden channels of a block's MLP, as a multiple of C.
+        filter_size: Rows and columns of each global filter's weight, see `GlobalFilter`.
+        dropout: Probability of dropping a number after the positions and in the MLPs.
+        drop_path: Probability of dropping a sample's whole branch in the last block; it rises linearly from 0 in the
+            first.
+
+    Attributes:
+        map_size: Tokens (H, W).
+        mean: Subtracted from the images, in grey levels 0..255, one number a channel.
+        std: The images are divided by it after that.
+
+    Raises:
+        ValueError: If the patch does not divide the image, or the filter does not fit the map.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] = 96,
+        patch_size: int = 8,
+        in_channels: int = 1,
+        num_classes: int = 28,
+        dim: int = 256,
+        depth: int = 12,
+        mlp_ratio: float = 4,
+        filter_size: Literal["full"] | tuple[int, int] = "full",
+        dropout: float = 0.2,
+        drop_path: float = 0.1,
+    ) -> None:
+        super().__init__()
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if height % patch_size or width % patch_size:
+            raise ValueError(
+                f"image_size {height} x {width} cannot be cut into patches of {patch_size} x {patch_size}: "
+                "use a patch_size that divides both, or resize the images"
+            )
+        self.map_size = height // patch_size, width // patch_size
+        drop_path_rates = torch.linspace(0, drop_path, depth).tolist()
+
+        self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.map_size[0] * self.map_size[1], dim))
+        self.pos_drop = Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(dim, self.map_size, filter_size, mlp_ratio, dropout, rate) for rate in drop_path_rates
+        )
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.head = nn.Linear(dim, num_classes)
+
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.zeros(in_channels))
+        self.register_buffer("std", torch.ones(in_channels))
+
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Normalise images as (image - mean) / std from now on.
+
+        Args:
+            mean: Mean of each channel over the training images, in grey levels 0..255.
+            std: Standard deviation of each channel, in grey levels.
+
+        Raises:
+            ValueError: If there is not one number a channel, or a standard deviation is not above zero.
+        """
+        new_mean, new_std = (torch.as_tensor(values, dtype=torch.float64).reshape(-1) for values in (mean, std))
+        if new_mean.shape != self.mean.shape or new_std.shape != self.std.shape:
+            raise ValueError(
+                f"mean and std need one number for each of {len(self.mean)} channels, got {mean} and {std}"
+            )
+        if not (new_mean.isfinite().all() and new_std.isfinite().all() and (new_std > 0).all()):
+            raise ValueError(f"mean must be finite and std above zero, got {mean} and {std}")
+        self.mean.copy_(new_mean)
+        self.std.copy_(new_std)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Bring images to the scale that the patch embedding takes: zero mean, unit standard deviation.
+
+        Args:
+            images: (B, in_channels, height, width), uint8 or float, in grey levels 0..255.
+
+        Returns:
+            The same shape, in the parameters' type.
+        """
+        return (images.to(self.mean.dtype) - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Describe each image by the mean of its normalised tokens, which the last layer classifies.
+
+        Args:
+            images: (B, in_channels, height, width), uint8 or float, in grey levels 0..255.
+
+        Returns:
+            (B, C).
+        """
+        x = self.patch_embed(self.normalise(images))  # (B, N, C)
+        x = self.pos_drop(x + self.pos_embed.to(x.dtype))  # under autocast the blocks' residual stream stays in bf16
+        for block in self.blocks:
+            x = block(x)
+        tokens: Tensor = self.norm(x)
+        return tokens.mean(dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images.
+
+        Args:
+            images: (B, in_channels, height, width), uint8 or float, in grey levels 0..255.
+
+        Returns:
+            Logits (B, num_classes).
+        """
+        logits: Tensor = self.head(self.features(images))
+        return logits

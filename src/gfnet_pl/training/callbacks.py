@@ -1,0 +1,154 @@
+"""TF32 on the GPUs that have it, and what TensorBoard shows beside the scalars."""
+
+import logging
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from gfnet_pl.data.datamodule import Batch
+from gfnet_pl.training.classifier import GFNetClassifier
+
+log = logging.getLogger(__name__)
+
+
+class TF32Precision(Callback):
+    """TF32 for float32 matrix products and convolutions on an NVIDIA GPU, and cuDNN's search for the fastest kernels.
+
+    Inputs of a product are rounded to 10 bits of mantissa, sums stay in float32. On any other device nothing changes:
+    on a CPU, "medium" would round to bfloat16 instead. What was set before is set again at the end.
+
+    Args:
+        enabled: False leaves everything as it is.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self._before: tuple[str, str, str, str, bool] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        device = trainer.strategy.root_device.type
+        if not self.enabled or device != "cuda":
+            reason = "switched off" if not self.enabled else f"nothing to do on {device}"
+            log.info("TF32: %s; float32 matmul precision is %r", reason, torch.get_float32_matmul_precision())
+            return
+        backends: Any = torch.backends  # the stubs do not know fp32_precision
+        self._before = (
+            torch.get_float32_matmul_precision(),
+            backends.cuda.matmul.fp32_precision,
+            backends.mkldnn.matmul.fp32_precision,
+            backends.cudnn.conv.fp32_precision,
+            backends.cudnn.benchmark,
+        )
+        torch.set_float32_matmul_precision("medium")
+        backends.cudnn.conv.fp32_precision = "tf32"
+        # The search may pick another kernel in the next run: not what a deterministic run asked for.
+        backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+        log.info(
+            "TF32: float32 matmul precision %r, matmul %s, cuDNN convolution %s, cuDNN benchmark %s",
+            torch.get_float32_matmul_precision(),
+            backends.cuda.matmul.fp32_precision,
+            backends.cudnn.conv.fp32_precision,
+            backends.cudnn.benchmark,
+        )
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._before is None:
+            return
+        precision, matmul, mkldnn, convolution, benchmark = self._before
+        torch.set_float32_matmul_precision(precision)  # sets the next two as well, but not to "none"
+        backends: Any = torch.backends
+        backends.cuda.matmul.fp32_precision = matmul
+        backends.mkldnn.matmul.fp32_precision = mkldnn
+        backends.cudnn.conv.fp32_precision = convolution
+        backends.cudnn.benchmark = benchmark
+        self._before = None
+
+
+class ProgressBar(RichProgressBar):
+    """Epoch, batches, time left, loss and accuracy."""
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)  # the run's number is said elsewhere
+        return metrics
+
+
+class Throughput(Callback):
+    """Logs `train/images_per_second` for each epoch: training steps of all devices, without validation."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._images, self._start = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        self._images += len(batch.labels)
+        self._seconds = time.perf_counter() - self._start
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.log("train/images_per_second", trainer.world_size * self._images / self._seconds)
+
+
+class FirstBatch(Callback):
+    """Draws the first training batch as the network sees it: after the transfer, normalised, with its labels."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        logger = trainer.logger
+        if trainer.current_epoch or batch_idx or not isinstance(logger, TensorBoardLogger):
+            return
+        assert isinstance(pl_module, GFNetClassifier) and pl_module.classes is not None  # setup has built the net
+        names = [pl_module.classes[label] for label in batch.labels[:32]]
+        figure = draw_images(pl_module.net.normalise(batch.images[:32]).cpu(), names)
+        logger.experiment.add_figure("train/first_batch", figure, trainer.global_step)
+
+
+class HyperParameters(Callback):
+    """Fills the hparams tab: the run's hyper-parameters, and `hp/val_accuracy` of the last validation."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(trainer.logger, TensorBoardLogger):
+            values = {name: value for name, value in pl_module.hparams.items() if name != "classes"}
+            trainer.logger.log_hyperparams(values, {"hp/val_accuracy": 0.0})
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            assert isinstance(pl_module, GFNetClassifier)
+            pl_module.log("hp/val_accuracy", pl_module.scores["val"].accuracy, sync_dist=True)
+
+
+def draw_images(images: Tensor, names: list[str], columns: int = 8) -> Figure:
+    """A grid of normalised grey images with their class names.
+
+    Args:
+        images: (N, 1, H, W); black is two standard deviations below the mean, white two above.
+        names: N class names.
+        columns: Images a row.
+    """
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(columns * 1.2, rows * 1.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, image, name in zip(axes, images, names, strict=False):
+        axis.imshow(image[0], cmap="gray", vmin=-2, vmax=2)
+        axis.set_title(name, fontsize=9)
+    return figure

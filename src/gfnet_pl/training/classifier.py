@@ -1,0 +1,229 @@
+"""GFNetClassifier: the recipe round the network. Cross entropy, AdamW, warm-up and cosine, accuracy on every set."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from gfnet_pl.data.datamodule import Batch, ImageDataModule
+from gfnet_pl.data.splits import EVALUATED
+from gfnet_pl.errors import UserError
+from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.training.schedule import parameter_groups, warmup_cosine
+
+_ASK_EVERY = 50  # steps
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a set went: `confusion` (classes, classes) counts, rows are true classes; `loss` the mean cross entropy."""
+
+    confusion: Tensor
+    loss: float
+
+    @property
+    def images(self) -> int:
+        return int(self.confusion.sum())
+
+    @property
+    def correct(self) -> int:
+        return int(self.confusion.diag().sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that are right (micro)."""
+        return self.correct / max(1, self.images)
+
+    @property
+    def by_class(self) -> Tensor:
+        """(classes,) share of each class's images that are right; NaN for a class without images."""
+        return self.confusion.diag() / self.confusion.sum(1)
+
+    @property
+    def macro_accuracy(self) -> float:
+        """Mean over the classes that have images."""
+        return self.by_class.nanmean().item()
+
+
+class SetMetrics(nn.Module):
+    """What is counted over an epoch of one set, summed over devices."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.confusion, self.loss = MulticlassConfusionMatrix(classes, validate_args=False), MeanMetric()
+
+    def update(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        self.confusion.update(logits.argmax(1), labels)
+        self.loss.update(loss, len(labels))
+
+    def compute(self) -> Score:
+        """Gives the score and starts anew."""
+        score = Score(self.confusion.compute().cpu(), self.loss.compute().item())
+        self.confusion.reset()
+        self.loss.reset()
+        return score
+
+
+class GFNetClassifier(LightningModule):
+    """Trains a GFNet with AdamW, linear warm-up from 0 and a cosine down to 0, stepped per optimizer step.
+
+    Args:
+        lr: Peak learning rate.
+        weight_decay: AdamW's, on all parameters as in the report.
+        decay_matrices_only: Leave biases, norms and positions out of weight decay.
+        warmup_epochs: Length of the warm-up; 0 starts at `lr`.
+        classes: Class names in the order of the logits; left out, the data's. They travel in the checkpoint.
+        **net: GFNet's arguments.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-6,
+        decay_matrices_only: bool = False,
+        warmup_epochs: float = 5.0,
+        classes: list[str] | None = None,
+        **net: Any,  # noqa: ANN401  (jsonargparse reads GFNet's own signature)
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.lr, self.weight_decay, self.decay_matrices_only = lr, weight_decay, decay_matrices_only
+        self.warmup_epochs = warmup_epochs
+        self.classes = classes
+        self.net_arguments = net
+        self.scores: dict[str, Score] = {}
+        if classes:
+            self._build(classes)
+
+    def _build(self, classes: list[str]) -> None:
+        self.classes = self.hparams["classes"] = classes
+        try:
+            self.net = GFNet(num_classes=len(classes), **self.net_arguments)
+        except ValueError as error:  # sizes that do not go together
+            raise UserError(f"model: {error}") from None
+        # "train" alone is the name of a method that every module has
+        self.metrics = nn.ModuleDict({f"{split}_set": SetMetrics(len(classes)) for split in ("train", *EVALUATED)})
+
+    def setup(self, stage: str) -> None:
+        """Builds the net for the data's classes where no checkpoint has said them; refuses other classes by name."""
+        data = getattr(self.trainer, "datamodule", None)
+        found = data.classes if isinstance(data, ImageDataModule) else []
+        if self.classes is None:
+            if not isinstance(data, ImageDataModule):
+                raise UserError("model.classes: unknown; give a checkpoint with --ckpt_path, or an ImageDataModule")
+            self._build(found)
+            if stage == "fit":
+                self.net.set_normalisation(*data.normalisation())
+        elif found and found != self.classes:
+            differences = [f"{name} is only in the data" for name in found if name not in self.classes]
+            differences += [f"{name} is not in the data" for name in self.classes if name not in found]
+            raise UserError(
+                f"the net knows {len(self.classes)} classes, the data has {len(found)}: "
+                f"{', '.join(differences) or 'another order'}; train from scratch or give data of the same classes"
+            )
+        self._first_bad_step = torch.tensor(-1, device=self.device)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) grey levels -> (B, classes) logits."""
+        logits: Tensor = self.net(images)
+        return logits
+
+    def _shared_step(self, batch: Batch, split: str) -> Tensor:
+        logits = self(batch.images).float()
+        loss = F.cross_entropy(logits, batch.labels)
+        self._metrics(split).update(logits.detach(), batch.labels, loss.detach())
+        return loss
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self._shared_step(batch, "train")
+        self._watch(loss.detach())
+        schedule: Any = self.lr_schedulers()
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/lr", schedule.get_last_lr()[0])
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._shared_step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._shared_step(batch, self._test_sets[dataloader_idx])
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """(B, classes) probabilities."""
+        return self.forward(batch.images).float().softmax(1)
+
+    @property
+    def _test_sets(self) -> list[str]:
+        data = getattr(self.trainer, "datamodule", None)
+        return data.evaluated if isinstance(data, ImageDataModule) else ["test"]
+
+    def on_train_epoch_end(self) -> None:
+        self._stop_if_bad()
+        self._log_score("train", self._metrics("train").compute())
+
+    def on_validation_epoch_end(self) -> None:
+        score = self._metrics("val").compute()
+        self.scores = {"val": score}
+        self._log_score("val", score)
+        if not self.trainer.sanity_checking:
+            assert self.classes is not None  # setup has built the net
+            by_class = zip(self.classes, score.by_class.tolist(), strict=True)
+            self.log_dict({f"val_class/{name}": value for name, value in by_class}, sync_dist=True)
+
+    def on_test_epoch_end(self) -> None:
+        self.scores = {split: self._metrics(split).compute() for split in self._test_sets}
+        for split, score in self.scores.items():
+            self._log_score(f"test/{split}", score)
+
+    def _metrics(self, split: str) -> SetMetrics:
+        metrics = self.metrics[f"{split}_set"]
+        assert isinstance(metrics, SetMetrics)
+        return metrics
+
+    def _log_score(self, prefix: str, score: Score) -> None:
+        if prefix == "train" or prefix == "val":
+            self.log("step", float(self.current_epoch), sync_dist=True)  # the logger takes it as x
+        self.log(f"{prefix}/accuracy", score.accuracy, prog_bar=prefix in ("train", "val"), sync_dist=True)
+        self.log(f"{prefix}/macro_accuracy", score.macro_accuracy, sync_dist=True)
+        if prefix != "train":  # training logs the loss of its steps
+            self.log(f"{prefix}/loss", score.loss, sync_dist=True)
+
+    def _watch(self, loss: Tensor) -> None:
+        """Remembers the first step with a NaN or infinite loss.
+
+        Asking a GPU at every step would make it wait.
+        """
+        bad = ~torch.isfinite(loss) & (self._first_bad_step < 0)
+        self._first_bad_step = torch.where(bad, self.global_step, self._first_bad_step)
+        if loss.device.type == "cpu" or self.global_step % _ASK_EVERY == 0:
+            self._stop_if_bad()
+
+    def _stop_if_bad(self) -> None:
+        step = int(self._first_bad_step)
+        if step >= 0:
+            raise UserError(
+                f"the loss is not finite at step {step} (epoch {self.current_epoch}); training stops and the best "
+                "checkpoint stays as it was; lower model.lr, or look at the data"
+            )
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        groups = parameter_groups(
+            self.net, weight_decay=self.weight_decay, decay_matrices_only=self.decay_matrices_only
+        )
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        total = self.trainer.estimated_stepping_batches  # optimizer steps: accumulation and devices are counted in
+        if not math.isfinite(total):
+            raise UserError("trainer.max_epochs: the cosine needs an end; give max_epochs or max_steps")
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        factor = partial(warmup_cosine, warmup_steps=self.warmup_epochs * steps_per_epoch, total_steps=int(total))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
