@@ -3,13 +3,13 @@
 Every reading is a fixed linear map from 7 stored rows to 12 rows of the spectrum:
 
     full      12 rows, no map: the authors' own shape, for comparison
-    mirrored  row k uses the stored row |k|: the whole frequency range, rows k and -k share one weight (in `GlobalFilter`)
+    mirrored  row k uses the stored row |k|: the whole frequency range, rows k and -k share a weight (in `GlobalFilter`)
     resized   the stored rows are the signed frequencies -3..3, stretched to -6..5 by bicubic interpolation
     crop      the stored rows are the signed frequencies -3..3, the others are zero
 
 A small GFNet is trained for every reading and seed on the embedded hand signs. A seed fixes the split, the order of the
-images and the first weights of everything but the filters, so that readings are compared in pairs. Two processes may share
-the work, and an interrupted one goes on where it stopped:
+images and the first weights of everything but the filters, so that readings are compared in pairs. Two processes may
+share the work, and an interrupted one goes on where it stopped:
 
     OMP_NUM_THREADS=1 python benchmarks/filter_size.py --seeds 0 1 --out runs/filter_size.jsonl &
     OMP_NUM_THREADS=1 python benchmarks/filter_size.py --seeds 2 3 --out runs/filter_size.jsonl
@@ -158,12 +158,12 @@ def finished(args: argparse.Namespace) -> dict[tuple[str, int], dict]:
 
 
 def table(results: dict[tuple[str, int], dict]) -> str:
-    """Accuracies in per cent: mean and sample standard deviation over seeds, then each seed's difference from `full`."""
+    """Accuracies: mean and sample standard deviation over seeds, then each seed's difference from `full`."""
     seeds = sorted({seed for _, seed in results})
     train, val, unseen = next(iter(results.values()))["counts"]
     lines = [
-        f"{train} training, {val} validation, {unseen} unseen-signer images; {len(seeds)} seeds; differences from full, "
-        "in points, by seed.",
+        f"{train} training, {val} validation, {unseen} unseen-signer images; {len(seeds)} seeds; seed by seed: "
+        "difference from full in points.",
         "",
         "| reading | runs | validation % | unseen signers % | validation, seed by seed | unseen, seed by seed |",
         "|---|---|---|---|---|---|",
@@ -189,10 +189,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--out", type=Path, default=Path("runs/filter_size.jsonl"))
     args = parser.parse_args()
 

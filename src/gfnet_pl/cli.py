@@ -107,6 +107,7 @@ def _set_up_messages() -> None:
     for message in (
         ".*does not have many workers.*",  # the pictures are in memory: workers would have nothing to do
         ".*smaller than the logging interval.*",  # a small set has few batches an epoch, and that is fine
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own folder
         ".*is not supported by the model summary.*",  # its estimate of the size in bf16, shown beside the right count
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 on torch 2.13, inside Lightning
     ):

@@ -37,7 +37,8 @@ def draw_splits(
         seed: Another seed is another draw.
 
     Returns:
-        The same pictures, each with its split.
+        The same pictures, each with its split, in the order in which they are written and read back: the order of an
+        epoch counts on it.
 
     Raises:
         UserError: A class has too few pictures for what was asked.
@@ -64,7 +65,7 @@ def draw_splits(
         for position, picture in enumerate(members):
             split = ("holdout", "val", "train", "unused")[sum(position >= end for end in ends)]
             drawn.append(picture._replace(split=split))
-    return drawn + provided
+    return sorted(drawn + provided)
 
 
 def write_splits(path: Path, pictures: Iterable[Picture]) -> None:

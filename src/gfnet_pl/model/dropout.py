@@ -1,8 +1,9 @@
 """Dropout that is fast on a CPU too.
 
-PyTorch's own draws one Bernoulli number an element, serially, on a CPU: 27 to 47 % of a training step. This one takes
-the four 16-bit lanes of each 64-bit random integer, a tenth of that. 8-bit lanes would be faster by another few per
-cent of a step, but round p to 1/256: 0.2 becomes 0.199, and 0.001 becomes 0.
+PyTorch's own draws one Bernoulli number an element, serially, on a CPU: 42 % of a training step of the base network.
+This one takes the four 16-bit lanes of each 64-bit random integer: 26 against 99 ms, forward and backward of a bf16
+(64, 144, 1024) tensor on one core. 8-bit lanes would save 7 ms of that, but round p to 1/256: 0.2 becomes 0.199, and
+0.001 becomes 0.
 """
 
 import torch

@@ -26,7 +26,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         tokens: Tensor = self.proj(images)  # (B, C, H, W)
-        return tokens.flatten(2).transpose(1, 2).contiguous()
+        return tokens.flatten(2).transpose(1, 2).contiguous()  # once here, or the first LayerNorm of every block copies
 
 
 class Mlp(nn.Module):
@@ -100,6 +100,7 @@ class GFNet(nn.Module):
             first.
 
     Attributes:
+        image_size: Height and width of the images.
         map_size: Tokens (H, W).
         mean: Subtracted from the images, in grey levels 0..255, one number a channel.
         std: The images are divided by it after that.
@@ -129,14 +130,15 @@ class GFNet(nn.Module):
                 f"image_size {height} x {width} cannot be cut into patches of {patch_size} x {patch_size}: "
                 "use a patch_size that divides both, or resize the images"
             )
+        self.image_size = height, width
         self.map_size = height // patch_size, width // patch_size
-        drop_path_rates = torch.linspace(0, drop_path, depth).tolist()
 
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.map_size[0] * self.map_size[1], dim))
         self.pos_drop = Dropout(dropout)
         self.blocks = nn.ModuleList(
-            Block(dim, self.map_size, filter_size, mlp_ratio, dropout, rate) for rate in drop_path_rates
+            Block(dim, self.map_size, filter_size, mlp_ratio, dropout, drop_path * index / max(depth - 1, 1))
+            for index in range(depth)
         )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, num_classes)
@@ -152,7 +154,7 @@ class GFNet(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def set_normalisation(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
         """Normalise images as (image - mean) / std from now on.
 
         Args:
@@ -191,7 +193,15 @@ class GFNet(nn.Module):
 
         Returns:
             (B, C).
+
+        Raises:
+            ValueError: If the images have another size or number of channels.
         """
+        if images.shape[1:] != (len(self.mean), *self.image_size):
+            raise ValueError(
+                f"images of shape {tuple(images.shape)} for a network built for (B, {len(self.mean)}, "
+                f"{self.image_size[0]}, {self.image_size[1]}): resize them, or build it with their image_size"
+            )
         x = self.patch_embed(self.normalise(images))  # (B, N, C)
         x = self.pos_drop(x + self.pos_embed.to(x.dtype))  # under autocast the blocks' residual stream stays in bf16
         for block in self.blocks:

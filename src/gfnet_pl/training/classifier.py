@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from gfnet_pl.data.datamodule import Batch, ImageDataModule
@@ -58,15 +58,18 @@ class SetMetrics(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.confusion, self.loss = MulticlassConfusionMatrix(classes, validate_args=False), MeanMetric()
+        # no checks of the values: they would make a GPU wait at every step
+        self.confusion = MulticlassConfusionMatrix(classes, validate_args=False)
+        self.loss = SumMetric(nan_strategy="disable")  # MeanMetric forgets its weights when it does not check
 
     def update(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
         self.confusion.update(logits.argmax(1), labels)
-        self.loss.update(loss, len(labels))
+        self.loss.update(loss * len(labels))
 
     def compute(self) -> Score:
         """Gives the score and starts anew."""
-        score = Score(self.confusion.compute().cpu(), self.loss.compute().item())
+        confusion = self.confusion.compute().cpu()
+        score = Score(confusion, self.loss.compute().item() / max(1, int(confusion.sum())))
         self.confusion.reset()
         self.loss.reset()
         return score
@@ -220,6 +223,7 @@ class GFNetClassifier(LightningModule):
             self.net, weight_decay=self.weight_decay, decay_matrices_only=self.decay_matrices_only
         )
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        self.trainer.fit_loop.setup_data()  # counts the batches; with max_steps the next line would not
         total = self.trainer.estimated_stepping_batches  # optimizer steps: accumulation and devices are counted in
         if not math.isfinite(total):
             raise UserError("trainer.max_epochs: the cosine needs an end; give max_epochs or max_steps")

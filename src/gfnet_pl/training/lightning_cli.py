@@ -64,6 +64,7 @@ class GFNetCLI(LightningCLI):
             trainer_defaults={
                 "max_epochs": 20,
                 "gradient_clip_val": 1.0,
+                "log_every_n_steps": 10,
                 "use_distributed_sampler": False,  # the data module cuts by rank itself
             },
         )
@@ -102,7 +103,9 @@ class GFNetCLI(LightningCLI):
         """Not LightningCLI's way: it lays a checkpoint's hyper-parameters over the config. See `warm_start`."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  (as LightningCLI has it)
-        callbacks: list[Callback] = [ProgressBar(leave=True)]
+        settings = self._get(self.config_init, "trainer")
+        shows_progress = settings["enable_progress_bar"] is not False
+        callbacks: list[Callback] = [ProgressBar(leave=True)] if shows_progress else []
         if self.subcommand == "fit":
             callbacks += [FirstBatch(), HyperParameters(), Throughput()]
             callbacks += [
@@ -115,7 +118,6 @@ class GFNetCLI(LightningCLI):
             ]
         else:
             kwargs["enable_checkpointing"] = False
-        settings = self._get(self.config_init, "trainer")
         self.trainer_defaults["callbacks"] = callbacks
         if settings["logger"] in (None, True):
             kwargs["logger"] = self._logger()

@@ -6,6 +6,7 @@ checkpoint's settings become the *defaults* of the command, so that config files
 decides: a run of the same stage resumes it exactly, a run of another stage starts anew from its weights.
 """
 
+import os
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -73,8 +74,8 @@ class Source:
 
     @property
     def run(self) -> Path | None:
-        """The run's folder, if the checkpoint still lies in one."""
-        folder = self.path.absolute().parent.parent
+        """The run's folder, relative to the current one, if the checkpoint still lies in one."""
+        folder = Path(os.path.relpath(self.path.absolute().parent.parent))
         return folder if (folder / "splits.csv").is_file() else None
 
     def resumes(self, stage: str) -> bool:

@@ -1,0 +1,135 @@
+"""The weights that the authors of GFNet published, into ours.
+
+Parameters have the same names in both. What may differ is folded or resized: colours, the grid of tokens, filters with
+half of the rows, the number of classes.
+
+Axes: H x W tokens of the model, h x w of the weights, C channels.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gfnet_pl.errors import UserError
+from gfnet_pl.model.gfnet import GFNet
+
+logger = logging.getLogger(__name__)
+
+PUBLISHED = "the file of gfnet-xs, gfnet-ti, gfnet-s or gfnet-b"  # gfnet-h has several resolutions
+
+
+def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None:
+    """Load a GFNet that Rao et al. published (https://github.com/raoyongming/GFNet) into `model`, in place.
+
+    - Weights for RGB become weights for grey by a sum over the colours: right for grey pictures that are normalised as
+      the authors' colours are, each to about mean 0 and deviation 1. The model's own normalisation stays.
+    - For another grid of tokens, positions are resized bicubically, as the authors do, and so are filters, over signed
+      frequencies in cycles a token: frequency zero stays where it is. (The authors resize a filter's rows in the order
+      in which rfft2 stores them, as if frequency 6 of 12 were next to 7, which is -5.)
+    - A model with half-row filters gets the mean of rows k and -k.
+    - For another number of classes the head stays as it is, and one line in the log says so.
+
+    Args:
+        model: A GFNet with the weights' dim, depth, mlp_ratio and patch_size.
+        state_dict: Names and tensors, as in the "model" entry of a published file.
+
+    Raises:
+        UserError: If the weights are no GFNet's, or their dim, depth or another size is not the model's. The model is
+            then unchanged.
+    """
+    own = {name: tensor for name, tensor in model.state_dict().items() if name not in ("mean", "std")}
+    _check_names(model, state_dict, own)
+    old_map = _check_shapes(state_dict, own)
+
+    loaded = {name: state_dict[name].detach().to(own[name]) for name in own}
+    if model.patch_embed.proj.in_channels == 1:
+        loaded["patch_embed.proj.weight"] = loaded["patch_embed.proj.weight"].sum(dim=1, keepdim=True)
+    filters = [name for name in own if name.endswith("complex_weight")]
+    if old_map != model.map_size:
+        loaded["pos_embed"] = _resize_positions(loaded["pos_embed"], old_map, model.map_size)
+        loaded |= {name: _resize_filter(loaded[name], old_map, model.map_size) for name in filters}
+    loaded |= {name: _fold_rows(loaded[name], stored_rows=len(own[name])) for name in filters}
+    classes, own_classes = len(loaded["head.bias"]), len(own["head.bias"])
+    if classes != own_classes:
+        logger.warning("The weights are for %d classes, the model has %d: its head stays fresh", classes, own_classes)
+        loaded |= {name: own[name] for name in ("head.weight", "head.bias")}
+    model.load_state_dict(loaded | {"mean": model.mean, "std": model.std})
+
+
+def _check_names(model: GFNet, state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> None:
+    for name in ("patch_embed.proj.weight", "pos_embed", "blocks.0.filter.complex_weight", "norm.weight", "head.bias"):
+        if not isinstance(state_dict.get(name), Tensor):
+            raise UserError(
+                f"{name}: not in the weights, so they are no GFNet's; give the 'model' entry of {PUBLISHED}"
+            )
+    dim, own_dim = state_dict["norm.weight"].numel(), own["norm.weight"].numel()
+    if dim != own_dim:
+        raise UserError(f"norm.weight: the weights have dim {dim}, the model has {own_dim}; build it with dim={dim}")
+    depth = 1 + max(int(match[1]) for match in map(re.compile(r"blocks\.(\d+)\.").match, state_dict) if match)
+    if depth != len(model.blocks):
+        raise UserError(
+            f"blocks.{depth - 1}: the weights end here, the model has {len(model.blocks)} blocks; "
+            f"build it with depth={depth}"
+        )
+    for name in sorted(own.keys() ^ state_dict.keys()):
+        where = "not in the weights" if name in own else "not in a GFNet of one resolution"
+        raise UserError(f"{name}: {where}; give the 'model' entry of {PUBLISHED}")
+
+
+def _check_shapes(state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> tuple[int, int]:
+    """Refuse shapes that neither folding nor resizing can bridge, and tell the weights' grid (h, w)."""
+    dim, classes = own["norm.weight"].numel(), state_dict["head.bias"].numel()
+    filters = state_dict["blocks.0.filter.complex_weight"]
+    height = max(1, filters.shape[0] if filters.ndim else 1)
+    width = state_dict["pos_embed"].numel() // dim // height
+    _, in_channels, *patch = own["patch_embed.proj.weight"].shape
+
+    needed = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    needed |= {name: (height, width // 2 + 1, dim, 2) for name in own if name.endswith("complex_weight")}
+    needed |= {"pos_embed": (1, height * width, dim), "head.weight": (classes, dim), "head.bias": (classes,)}
+    if in_channels == 1 and state_dict["patch_embed.proj.weight"].shape[1:2] == (3,):
+        needed["patch_embed.proj.weight"] = (dim, 3, *patch)
+    for name, shape in needed.items():
+        if tuple(state_dict[name].shape) != shape:
+            raise UserError(
+                f"{name}: the weights have shape {tuple(state_dict[name].shape)}, the model needs {shape}; "
+                "build it with the weights' patch_size, in_channels and mlp_ratio"
+            )
+    return height, width
+
+
+def _resize_positions(positions: Tensor, old_map: tuple[int, int], new_map: tuple[int, int]) -> Tensor:
+    """Positions (1, h * w, C) -> (1, H * W, C)."""
+    grid = positions.mT.reshape(1, -1, *old_map)  # (1, C, h, w)
+    return F.interpolate(grid, size=new_map, mode="bicubic", align_corners=False).flatten(2).mT
+
+
+def _resize_filter(weight: Tensor, old_map: tuple[int, int], new_map: tuple[int, int]) -> Tensor:
+    """A filter (h, w // 2 + 1, C, 2) -> (H, W // 2 + 1, C, 2): read off at the new map's frequencies."""
+    (old_height, old_width), (new_height, new_width) = old_map, new_map
+    margin = 3  # of rows on either side, which the bicubic kernel needs: the spectrum is periodic
+    shifted = torch.fft.fftshift(weight, dim=0).flatten(2).movedim(-1, 0)  # (2C, h, w // 2 + 1)
+    rows = torch.arange(-margin, old_height + margin, device=weight.device) % old_height
+    padded = shifted[:, rows]
+
+    # Positions in `padded` of the new frequencies, in cycles a token.
+    row = torch.fft.fftfreq(new_height, device=weight.device) * old_height + old_height // 2 + margin
+    column = torch.fft.rfftfreq(new_width, device=weight.device) * old_width
+    y, x = (2 * at / max(n - 1, 1) - 1 for at, n in zip((row, column), padded.shape[1:], strict=True))
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)  # (H, W // 2 + 1, 2)
+    resized = F.grid_sample(
+        padded[None], grid[None].to(weight.dtype), mode="bicubic", padding_mode="border", align_corners=True
+    )
+    return resized[0].movedim(0, -1).reshape(new_height, new_width // 2 + 1, *weight.shape[2:])
+
+
+def _fold_rows(full: Tensor, stored_rows: int) -> Tensor:
+    """A filter of H rows -> the half-row reading's H // 2 + 1: row k is the mean of rows k and -k."""
+    if stored_rows == full.shape[0]:
+        return full
+    mirrored = full.flip(0).roll(1, dims=0)  # row k holds row -k
+    return ((full + mirrored) / 2)[:stored_rows]

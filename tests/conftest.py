@@ -1,0 +1,53 @@
+"""A tiny data set of real files, and the command line on it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)  # tiny nets: threads would only wait for each other
+
+CLASSES = ("ant", "bee", "Cat")
+TINY_NET = ["--model.image_size=16", "--model.patch_size=4", "--model.dim=16", "--model.depth=2"]
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
+
+
+def write_picture(path: Path, label: str, number: int) -> None:
+    """16 x 16 grey noise with a bar whose place tells the class."""
+    pixels = np.random.default_rng(number).integers(0, 80, (16, 16), dtype=np.uint8)
+    start = 2 + 5 * CLASSES.index(label)
+    pixels[start : start + 3] += 150
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with 20 training, 4 test and 5 unseen pictures in each of three classes."""
+    root = tmp_path / "pictures"
+    for offset, split, count in ((0, "Train", 20), (1000, "Test", 4), (2000, "Unseen", 5)):
+        for number, label in enumerate(CLASSES):
+            for index in range(count):
+                write_picture(root / split / label / f"{index:02}.png", label, offset + 100 * number + index)
+    return root
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, where runs are written."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    return folder
+
+
+@pytest.fixture
+def tiny(pictures: Path, workplace: Path) -> list[str]:
+    """`gfnet fit` with these options trains a tiny net on the tiny data in about a second."""
+    data = [f"--data.root={pictures}", "--data.batch_size=16", "--data.holdout_per_class=2"]
+    return ["fit", *TINY_NET, *QUIET, *data, "--trainer.max_epochs=2", "--model.warmup_epochs=1"]

@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gfnet_pl.cli import main
+from gfnet_pl.training.callbacks import TF32Precision
+
+
+def settings():
+    backends = torch.backends
+    return (
+        torch.get_float32_matmul_precision(),
+        backends.cuda.matmul.fp32_precision,
+        backends.mkldnn.matmul.fp32_precision,
+        backends.cudnn.conv.fp32_precision,
+        backends.cudnn.benchmark,
+    )
+
+
+def trainer_on(device):
+    return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+
+
+@pytest.fixture
+def events(tiny):
+    assert main([*tiny, "--trainer.log_every_n_steps=1"]) == 0
+    assert main(["test"]) == 0
+    accumulator = EventAccumulator("runs/base/version_0", size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    return accumulator.Reload()
+
+
+@pytest.mark.parametrize("ends", ["teardown", "on_exception"])
+def test_tf32_is_set_on_a_gpu_said_in_one_line_and_restored(caplog, ends):
+    before = settings()
+    callback = TF32Precision()
+    try:
+        with caplog.at_level("INFO"):
+            callback.setup(trainer_on("cuda"), None, "fit")
+        assert settings() == ("medium", "tf32", "bf16", "tf32", True)
+        assert len(caplog.messages) == 1
+        assert "'medium', matmul tf32, cuDNN convolution tf32, cuDNN benchmark True" in caplog.messages[0]
+    finally:
+        getattr(callback, ends)(None, None, "fit")
+    assert settings() == before
+
+
+def test_a_deterministic_run_does_without_cudnn_s_search():
+    callback = TF32Precision()
+    torch.use_deterministic_algorithms(True)
+    try:
+        callback.setup(trainer_on("cuda"), None, "fit")
+        assert torch.backends.cudnn.benchmark is False
+    finally:
+        torch.use_deterministic_algorithms(False)
+        callback.teardown(None, None, "fit")
+
+
+@pytest.mark.parametrize(("device", "enabled"), [("cpu", True), ("cuda", False)])
+def test_tf32_changes_nothing_elsewhere_or_when_switched_off(caplog, device, enabled):
+    before = settings()
+    callback = TF32Precision(enabled=enabled)
+    with caplog.at_level("INFO"):
+        callback.setup(trainer_on(device), None, "fit")
+    assert settings() == before
+    assert len(caplog.messages) == 1
+
+
+def test_tf32_is_set_up_by_the_command_line(tiny, caplog):
+    assert main([*tiny, "--tf32.enabled=false", "--trainer.max_epochs=1"]) == 0
+    assert any("TF32: switched off" in line for line in caplog.messages)
+
+
+def test_tensorboard_has_the_scalars_with_the_epoch_as_x(events):
+    scalars = set(events.Tags()["scalars"])
+    expected = {"train/loss", "train/lr", "train/accuracy", "train/images_per_second", "val/accuracy", "val/loss"}
+    expected |= {"val/macro_accuracy", "val_class/ant", "val_class/bee", "val_class/Cat", "hp/val_accuracy"}
+    expected |= {f"test/{name}/accuracy" for name in ("val", "test", "holdout", "unseen")}
+    assert expected <= scalars
+    for tag in ("val/accuracy", "val/loss", "train/accuracy"):
+        assert [event.step for event in events.Scalars(tag)] == [0, 1], tag
+    assert all(event.value > 0 for event in events.Scalars("train/images_per_second"))
+
+
+def test_tensorboard_shows_the_first_batch_once_and_the_config_as_text(events):
+    (image,) = events.Images("train/first_batch")
+    assert image.width > 400
+    (config,) = events.Tensors("config/text_summary")
+    assert "max_epochs: 2" in config.tensor_proto.string_val[0].decode()
+    assert events.Tensors("run/text_summary")
+
+
+def test_the_hparams_tab_has_the_final_validation_accuracy(events):
+    assert any("hparams" in tag for tag in events.summary_metadata)
+    assert events.Scalars("hp/val_accuracy")[-1].value == events.Scalars("val/accuracy")[-1].value
+    assert "hp_metric" not in events.Tags()["scalars"]
+
+
+def test_a_run_stores_what_it_was_made_with(tiny):
+    assert main(tiny) == 0
+    (session,) = json.loads(Path("runs/base/version_0/run.json").read_text())
+    assert session["command"] == "gfnet " + " ".join(tiny)
+    assert session["seed"] == "1"
+    assert session["torch"] == torch.__version__
+    assert {"commit", "cpu", "devices", "platform", "python", "lightning", "started"} <= session.keys()
+    assert "dim: 16" in Path("runs/base/version_0/config.yaml").read_text()
+    assert main([*tiny, "--ckpt_path=last.ckpt", "--trainer.max_epochs=3"]) == 0
+    assert len(json.loads(Path("runs/base/version_0/run.json").read_text())) == 2

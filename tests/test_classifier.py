@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from torchmetrics.classification import MulticlassAccuracy
+
+from gfnet_pl import GFNetClassifier, ImageDataModule
+from gfnet_pl.errors import UserError
+from gfnet_pl.training.classifier import Score, SetMetrics
+
+NET = {"image_size": 16, "patch_size": 4, "dim": 16, "depth": 1, "dropout": 0.0, "drop_path": 0.0}
+
+
+class Record(Callback):
+    """The learning rate that each optimizer step is taken with."""
+
+    def __init__(self):
+        self.rates = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+
+def fit(pictures, model, **options):
+    record = Record()
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[record],
+        **options,
+    )
+    data = ImageDataModule(str(pictures), image_size=16, batch_size=8, seed=1)
+    trainer.fit(model, datamodule=data)
+    return trainer, record
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_warm_up_and_cosine_are_stepped_per_optimizer_step(pictures, accumulate):
+    model = GFNetClassifier(lr=1e-3, warmup_epochs=2, **NET)
+    trainer, record = fit(pictures, model, max_epochs=5, accumulate_grad_batches=accumulate)
+    per_epoch = math.ceil(7 / accumulate)  # 54 images in batches of 8
+    total, warmup = 5 * per_epoch, 2 * per_epoch
+    assert trainer.global_step == len(record.rates) == total
+    expected = [
+        1e-3 * (step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))))
+        for step in range(total)
+    ]
+    assert record.rates == pytest.approx(expected)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+def test_it_learns_and_reports_its_scores(pictures):
+    torch.manual_seed(0)
+    model = GFNetClassifier(lr=5e-3, warmup_epochs=1, **NET)
+    trainer, _ = fit(pictures, model, max_epochs=15)
+    assert trainer.callback_metrics["val/accuracy"] == 1
+    trainer.test(model, datamodule=trainer.datamodule, verbose=False)
+    assert {name: score.images for name, score in model.scores.items()} == {"val": 6, "test": 12, "unseen": 15}
+    assert model.scores["test"].accuracy == 1
+    assert trainer.callback_metrics["test/unseen/accuracy"] == 1
+
+
+def test_the_optimizer_is_adamw_with_the_given_decay(pictures):
+    for matrices_only, decays in ((False, {0.25}), (True, {0.25, 0.0})):
+        model = GFNetClassifier(lr=1e-3, weight_decay=0.25, decay_matrices_only=matrices_only, **NET)
+        trainer, _ = fit(pictures, model, max_steps=1)
+        assert isinstance(trainer.optimizers[0], torch.optim.AdamW)
+        assert {group["weight_decay"] for group in trainer.optimizers[0].param_groups} == decays
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(pictures, value):
+    class Poison(GFNetClassifier):
+        def forward(self, images):
+            return super().forward(images) + (value if self.trainer.global_step == 3 and self.training else 0)
+
+    with pytest.raises(UserError, match=r"loss is not finite at step 3 \(epoch 0\)"):
+        fit(pictures, Poison(**NET), max_epochs=2)
+
+
+def test_without_an_end_there_is_no_cosine(pictures):
+    with pytest.raises(UserError, match="the cosine needs an end"):
+        fit(pictures, GFNetClassifier(**NET), max_epochs=-1)
+
+
+def test_normalisation_is_the_training_split_s(pictures):
+    model = GFNetClassifier(**NET)
+    trainer, _ = fit(pictures, model, max_steps=1)
+    mean, std = trainer.datamodule.normalisation()
+    assert model.net.mean.tolist() == pytest.approx(mean)
+    assert model.net.std.tolist() == pytest.approx(std)
+
+
+def test_other_classes_are_refused_by_name(pictures):
+    with pytest.raises(UserError, match="ant is only in the data, bee is only in the data, dog is not in the data"):
+        fit(pictures, GFNetClassifier(classes=["Cat", "dog"], **NET), max_steps=1)
+
+
+def test_a_net_that_cannot_be_built_says_why(pictures):
+    with pytest.raises(UserError, match=r"model: .*patch"):
+        fit(pictures, GFNetClassifier(**NET | {"patch_size": 5}), max_steps=1)
+
+
+def test_scores_agree_with_torchmetrics_accuracy_over_several_batches():
+    generator = torch.Generator().manual_seed(1)
+    logits, labels = torch.randn(50, 4, generator=generator), torch.randint(0, 4, (50,), generator=generator)
+    metrics = SetMetrics(4)
+    for part in (slice(0, 32), slice(32, 50)):
+        loss = torch.nn.functional.cross_entropy(logits[part], labels[part])
+        metrics.update(logits[part], labels[part], loss)
+    score = metrics.compute()
+    assert score.images == 50
+    assert score.accuracy == pytest.approx(MulticlassAccuracy(4, average="micro")(logits, labels).item())
+    assert score.macro_accuracy == pytest.approx(MulticlassAccuracy(4, average="macro")(logits, labels).item())
+    by_class = MulticlassAccuracy(4, average="none")(logits, labels)
+    assert score.by_class.tolist() == pytest.approx(by_class.tolist())
+    assert score.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item())
+    metrics.update(logits[:2], labels[:2], torch.tensor(0.0))
+    assert metrics.compute().images == 2  # it starts anew
+
+
+def test_a_class_without_images_does_not_count_in_the_macro_accuracy():
+    assert Score(torch.tensor([[3, 1], [0, 0]]), 0.0).macro_accuracy == 0.75

@@ -1,0 +1,163 @@
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import QUIET
+
+from gfnet_pl.cli import _with_paths, main
+from gfnet_pl.names import find_config
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+def last_line(capsys):
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_imports_neither_torch_nor_lightning():
+    code = (
+        "import sys; from gfnet_pl.cli import main; assert main(['--help']) == 0\n"
+        "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "gfnet fit --config base.yaml" in done.stdout
+
+
+def test_the_installed_command_exits_with_2_after_one_line(workplace):
+    command = Path(sys.executable).with_name("gfnet")
+    done = subprocess.run([command, "tset"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "gfnet: error: unknown command 'tset'; did you mean test?\n"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_parses_and_is_found_by_name(workplace, path, capsys):
+    over = [] if path.name in ("base.yaml", "polish.yaml") else ["--config", "base.yaml"]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *over, "--config", path.name, "--print_config"])
+    assert stop.value.code == 0
+    assert f"stage: {path.stem}" in capsys.readouterr().out
+
+
+def test_a_config_is_looked_for_as_a_path_then_in_configs_then_in_the_package(workplace):
+    in_package = find_config("base.yaml")
+    (workplace / "configs").mkdir()
+    (workplace / "configs" / "base.yaml").touch()
+    assert in_package.is_absolute()
+    assert find_config("base.yaml") == Path("configs/base.yaml")
+    (workplace / "base.yaml").touch()
+    assert find_config("base.yaml") == Path("base.yaml")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.dimm", "3"], "unknown option model.dimm; did you mean model.dim?"),
+        (["--model.dim", "x"], "Parser key \"model.dim\": Expected a <class 'int'>. Got value: x"),
+        (["--config", "bas.yaml"], "did you mean base.yaml?"),
+        (["--config", "wrong.yaml"], "unknown option model.lrr; did you mean model.lr?"),
+        (["--data.root", "nowhere"], "data.root: nowhere is not a folder"),
+        (["--ckpt_path", "no.ckpt"], "no.ckpt does not exist"),
+        (["--ckpt_path", "last.ckpt"], "no run in ./runs yet"),
+        (["--data.image_size", "32"], "follows model.image_size"),
+        (["--trainer.devices", "0"], "devices"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(workplace, capsys, options, message):
+    (workplace / "wrong.yaml").write_text("model:\n  lrr: 1\n")
+    assert main(["fit", *QUIET, *options]) == 2
+    line = last_line(capsys)
+    assert line.startswith("gfnet: error: ")
+    assert message in line
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_without_any_run_it_says_so(workplace, capsys, command):
+    assert main([command]) == 2
+    assert "no run in ./runs yet: train one with gfnet fit" in last_line(capsys)
+
+
+def test_the_newest_run_is_tested_with_its_own_config_splits_and_best_checkpoint(tiny, capsys, caplog):
+    assert main([*tiny, "--stage=old"]) == 0
+    assert main([*tiny, "--stage=new"]) == 0
+    capsys.readouterr()
+    assert main(["test"]) == 0
+    table = capsys.readouterr().out
+    assert "runs/new/version_0/checkpoints/best.ckpt" in table.replace("\n", "")
+    for row in ("val     │      6", "test    │     12", "holdout │      6", "unseen  │     15"):
+        assert row in table
+    assert not Path("runs/new/version_1").exists()
+    assert not Path("runs/base").exists()
+    assert main(["validate", "--ckpt_path=last.ckpt"]) == 0
+    table = capsys.readouterr().out
+    assert "val │      6" in table
+    assert "test    │" not in table
+    assert any("runs/new/version_0/checkpoints/last.ckpt" in line for line in caplog.messages)
+
+
+def test_the_embedded_data_is_called_synthetic_wherever_it_is_scored(workplace, monkeypatch, pictures, capsys):
+    monkeypatch.setattr("gfnet_pl.data.datamodule.hand_signs_root", lambda: pictures)
+    net = ["--model.image_size=16", "--model.patch_size=4", "--model.dim=16", "--model.depth=1"]
+    assert main(["fit", *QUIET, *net, "--data.batch_size=16", "--trainer.max_epochs=1"]) == 0
+    assert "synthetic" in Path("runs/base/version_0/run.json").read_text()
+    assert main(["test"]) == 0
+    assert "synthetic, rendered hand signs" in capsys.readouterr().out
+
+
+def test_predict_writes_a_row_a_picture(tiny, pictures):
+    assert main([*tiny, "--trainer.max_epochs=12", "--model.lr=5e-3"]) == 0
+    pattern = str(pictures / "Unseen" / "*" / "01.png")
+    assert main(["predict", *QUIET, "--data.predict_paths", str(pictures / "Test" / "ant"), pattern]) == 0
+    rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
+    assert [row["label"] for row in rows] == ["ant"] * 4 + ["Cat", "ant", "bee"]
+    assert rows[0]["path"] == str(pictures / "Test" / "ant" / "00.png")
+    likeliest = [part.split(":") for part in rows[0]["top3"].split()]
+    assert likeliest[0][0] == "ant"
+    assert likeliest[0][1] == rows[0]["probability"]
+    assert sum(float(value) for _, value in likeliest) == pytest.approx(1, abs=2e-4)  # there are three classes
+
+
+def test_predict_needs_the_checkpoint_and_not_the_data(tiny, pictures, tmp_path):
+    assert main(tiny) == 0
+    lone = Path("runs/base/version_0/checkpoints/best.ckpt").rename(tmp_path / "net.ckpt")
+    picture = (pictures / "Test" / "ant" / "00.png").rename(tmp_path / "hand.png")
+    pictures.rename(tmp_path / "elsewhere")
+    assert main(["predict", *QUIET, f"--ckpt_path={lone}", "--data.predict_paths", str(picture)]) == 0
+    assert len(Path("predictions.csv").read_text().splitlines()) == 2
+
+
+def test_a_broken_picture_stops_the_run_and_is_named(tiny, pictures, capsys):
+    (pictures / "Train" / "bee" / "07.png").write_bytes(b"\x89PNG broken")
+    assert main(tiny) == 2
+    assert "bee/07.png cannot be read as a picture" in last_line(capsys)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_best_checkpoint_alone(tiny, capsys, monkeypatch):
+    from gfnet_pl.training.callbacks import FirstBatch
+
+    best = Path("runs/base/version_0/checkpoints/best.ckpt")
+    kept = []
+
+    def poison(self, trainer, pl_module, *_):
+        if trainer.current_epoch == 1:
+            kept.append(best.read_bytes())
+            pl_module.net.head.weight.data.fill_(float("nan"))
+
+    monkeypatch.setattr(FirstBatch, "on_train_batch_start", poison)
+    assert main(tiny) == 2
+    assert "the loss is not finite at step 3 (epoch 1)" in last_line(capsys)
+    assert best.read_bytes() == kept[0]
+
+
+def test_words_after_predict_paths_are_one_list():
+    assert _with_paths(["predict", "--data.predict_paths", "a", "b c", "--x", "y"]) == [
+        "predict",
+        "--data.predict_paths",
+        '["a", "b c"]',
+        "--x",
+        "y",
+    ]

@@ -1,0 +1,229 @@
+import logging
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gfnet_pl import GFNet, load_authors_weights
+from gfnet_pl.errors import UserError
+
+DIM, DEPTH, CLASSES = 12, 3, 5
+
+
+def authors_weights(*, grid=(4, 4), patch=8, colours=3, dim=DIM, depth=DEPTH, classes=CLASSES) -> dict[str, Tensor]:
+    """Random weights under the names and in the shapes of the published files."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator) / math.sqrt(max(shape[-1], 1))
+
+    weights = {
+        "pos_embed": random(1, grid[0] * grid[1], dim),
+        "patch_embed.proj.weight": random(dim, colours, patch, patch),
+        "patch_embed.proj.bias": random(dim),
+        "norm.weight": random(dim),
+        "norm.bias": random(dim),
+        "head.weight": random(classes, dim),
+        "head.bias": random(classes),
+    }
+    for index in range(depth):
+        weights |= {
+            f"blocks.{index}.norm1.weight": random(dim),
+            f"blocks.{index}.norm1.bias": random(dim),
+            f"blocks.{index}.filter.complex_weight": random(grid[0], grid[1] // 2 + 1, dim, 2),
+            f"blocks.{index}.norm2.weight": random(dim),
+            f"blocks.{index}.norm2.bias": random(dim),
+            f"blocks.{index}.mlp.fc1.weight": random(4 * dim, dim),
+            f"blocks.{index}.mlp.fc1.bias": random(4 * dim),
+            f"blocks.{index}.mlp.fc2.weight": random(dim, 4 * dim),
+            f"blocks.{index}.mlp.fc2.bias": random(dim),
+        }
+    return weights
+
+
+def authors_forward(weights: dict[str, Tensor], images: Tensor, depth: int = DEPTH) -> Tensor:
+    """The published network's evaluation, from its weights and plain functions."""
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], eps=1e-6)
+
+    patches = weights["patch_embed.proj.weight"]
+    x = F.conv2d(images, patches, weights["patch_embed.proj.bias"], stride=patches.shape[-1])
+    batch, dim, height, width = x.shape
+    x = x.flatten(2).transpose(1, 2) + weights["pos_embed"]
+    for index in range(depth):
+        block = f"blocks.{index}"
+        y = norm(x, f"{block}.norm1").reshape(batch, height, width, dim)
+        spectrum = torch.fft.rfft2(y, dim=(1, 2), norm="ortho")
+        spectrum = spectrum * torch.view_as_complex(weights[f"{block}.filter.complex_weight"])
+        y = torch.fft.irfft2(spectrum, s=(height, width), dim=(1, 2), norm="ortho").reshape(batch, -1, dim)
+        y = F.linear(norm(y, f"{block}.norm2"), weights[f"{block}.mlp.fc1.weight"], weights[f"{block}.mlp.fc1.bias"])
+        x = x + F.linear(F.gelu(y), weights[f"{block}.mlp.fc2.weight"], weights[f"{block}.mlp.fc2.bias"])
+    return F.linear(norm(x, "norm").mean(dim=1), weights["head.weight"], weights["head.bias"])
+
+
+def our_model(**arguments) -> GFNet:
+    return GFNet(**{"image_size": 32, "num_classes": CLASSES, "dim": DIM, "depth": DEPTH} | arguments).eval()
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (5, 7), (4, 3)])
+def test_logits_are_the_authors(grid):
+    weights = authors_weights(grid=grid)
+    image_size = (8 * grid[0], 8 * grid[1])
+    model = our_model(image_size=image_size, in_channels=3)
+    load_authors_weights(model, weights)
+    images = torch.randn(4, 3, *image_size)
+    torch.testing.assert_close(model(images), authors_forward(weights, images), rtol=0, atol=1e-5)
+
+
+def test_rgb_folds_to_grey():
+    weights = authors_weights()
+    model = our_model()
+    load_authors_weights(model, weights)
+    images = torch.randn(4, 1, 32, 32)
+    torch.testing.assert_close(model(images), authors_forward(weights, images.expand(-1, 3, -1, -1)), rtol=0, atol=1e-5)
+
+
+def test_weights_of_equal_shape_are_copied_bit_by_bit():
+    weights = authors_weights(grid=(11, 13))
+    model = our_model(image_size=(88, 104), in_channels=3)
+    load_authors_weights(model, weights)
+    state = model.state_dict()
+    assert state.keys() == weights.keys() | {"mean", "std"}
+    assert all(torch.equal(state[name], tensor) for name, tensor in weights.items())
+
+
+def test_normalisation_stays_the_models():
+    model = our_model()
+    model.set_normalisation([100.0], [50.0])
+    load_authors_weights(model, authors_weights())
+    assert (model.mean.item(), model.std.item()) == (100, 50)
+
+
+def test_positions_are_resized_bicubically():
+    weights = authors_weights(grid=(5, 7))
+    model = our_model(image_size=(64, 48))
+    load_authors_weights(model, weights)
+    grid = weights["pos_embed"].reshape(5, 7, DIM)
+    for channel in (0, DIM - 1):
+        expected = F.interpolate(grid[None, None, :, :, channel], size=(8, 6), mode="bicubic", align_corners=False)
+        torch.testing.assert_close(model.pos_embed[0, :, channel], expected.flatten())
+
+
+def wave_weights(grid: tuple[int, int]) -> Tensor:
+    """A smooth response of frequency: cosines of cycles a token; sines for the imaginary part. (h, w // 2 + 1, 2)."""
+    row, column = torch.meshgrid(torch.fft.fftfreq(grid[0]), torch.fft.rfftfreq(grid[1]), indexing="ij")
+    phase = 2 * math.pi * (row + 0.5 * column)
+    return torch.stack((phase.cos(), phase.sin()), dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [((14, 14), (12, 12)), ((14, 14), (24, 16)), ((14, 14), (9, 13)), ((9, 12), (14, 14))]
+)
+def test_filters_are_resized_by_signed_frequency(old, new):
+    weights = authors_weights(grid=old)
+    for index in range(DEPTH):
+        weights[f"blocks.{index}.filter.complex_weight"] = wave_weights(old)[:, :, None].repeat(1, 1, DIM, 1)
+    model = our_model(image_size=(8 * new[0], 8 * new[1]))
+    load_authors_weights(model, weights)
+    for block in model.blocks:
+        weight = block.filter.complex_weight
+        assert weight.shape == (new[0], new[1] // 2 + 1, DIM, 2)
+        expected = wave_weights(new)[:, :, None].expand_as(weight)
+        columns = slice(0, -1) if old[1] % 2 else slice(None)  # an odd map has no frequency of half a cycle a token
+        torch.testing.assert_close(weight[:, columns], expected[:, columns], rtol=0, atol=0.05)
+        torch.testing.assert_close(weight[0, 0], expected[0, 0], rtol=0, atol=1e-6)  # frequency zero stays
+
+
+def test_half_row_filters_take_the_mean_of_mirrored_rows():
+    weights = authors_weights(grid=(4, 4))
+    model = our_model(filter_size=(3, 3))
+    load_authors_weights(model, weights)
+    full, half = weights["blocks.1.filter.complex_weight"], model.blocks[1].filter.complex_weight
+    torch.testing.assert_close(half, torch.stack((full[0], (full[1] + full[3]) / 2, full[2])))
+
+    odd = authors_weights(grid=(5, 4))
+    model = our_model(image_size=(40, 32), filter_size=(3, 3))
+    load_authors_weights(model, odd)
+    full, half = odd["blocks.1.filter.complex_weight"], model.blocks[1].filter.complex_weight
+    torch.testing.assert_close(half, torch.stack((full[0], (full[1] + full[4]) / 2, (full[2] + full[3]) / 2)))
+
+
+def test_another_number_of_classes_leaves_the_head_and_says_so(caplog):
+    model = our_model(num_classes=7)
+    head = model.head.weight.clone()
+    with caplog.at_level(logging.WARNING, logger="gfnet_pl.model.pretrained"):
+        load_authors_weights(model, authors_weights())
+    assert torch.equal(model.head.weight, head)
+    assert torch.equal(model.blocks[2].mlp.fc2.bias, authors_weights()["blocks.2.mlp.fc2.bias"])
+    message = "The weights are for 5 classes, the model has 7: its head stays fresh"
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [("gfnet_pl.model.pretrained", message)]
+
+
+def test_the_same_classes_are_not_worth_a_word(caplog):
+    load_authors_weights(our_model(), authors_weights())
+    assert caplog.records == []
+
+
+def without(name: str) -> dict[str, Tensor]:
+    return {key: value for key, value in authors_weights().items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({}, "patch_embed.proj.weight: not in the weights, so they are no GFNet's; give the 'model' entry"),
+        ({"model": authors_weights()}, "patch_embed.proj.weight: not in the weights"),
+        (authors_weights(dim=24), "norm.weight: the weights have dim 24, the model has 12; build it with dim=24"),
+        (authors_weights(depth=5), "blocks.4: the weights end here, the model has 3 blocks; build it with depth=5"),
+        (authors_weights(depth=1), "blocks.0: the weights end here, the model has 3 blocks; build it with depth=1"),
+        (
+            without("blocks.1.norm2.bias"),
+            "blocks.1.norm2.bias: not in the weights; give the 'model' entry of the file of gfnet-xs",
+        ),
+        (
+            authors_weights() | {"blocks.0.gamma": torch.ones(DIM)},
+            "blocks.0.gamma: not in a GFNet of one resolution; give the 'model' entry of the file of gfnet-xs",
+        ),
+        (
+            authors_weights(patch=16),
+            "patch_embed.proj.weight: the weights have shape (12, 3, 16, 16), the model needs (12, 3, 8, 8); build",
+        ),
+        (
+            authors_weights() | {"blocks.2.mlp.fc1.bias": torch.ones(24)},
+            "blocks.2.mlp.fc1.bias: the weights have shape (24,), the model needs (48,); build",
+        ),
+        (
+            authors_weights() | {"blocks.1.filter.complex_weight": torch.ones(4, 2, DIM, 2)},
+            "blocks.1.filter.complex_weight: the weights have shape (4, 2, 12, 2)",
+        ),
+        (
+            authors_weights() | {"pos_embed": torch.ones(1, 15, DIM)},
+            "pos_embed: the weights have shape (1, 15, 12), the model needs (1, 12, 12)",
+        ),
+        (
+            authors_weights() | {"blocks.0.filter.complex_weight": torch.tensor(1.0)},
+            "blocks.0.filter.complex_weight: the weights have shape ()",
+        ),
+        (
+            authors_weights() | {"blocks.0.filter.complex_weight": torch.ones(0, 3, DIM, 2)},
+            "blocks.0.filter.complex_weight: the weights have shape (0, 3, 12, 2)",
+        ),
+        (authors_weights() | {"blocks.x.norm1.bias": torch.ones(DIM)}, "blocks.x.norm1.bias: not in a GFNet"),
+        (authors_weights() | {"pos_embed": torch.ones(DIM)}, "pos_embed: the weights have shape (12,)"),
+        (
+            authors_weights() | {"head.bias": torch.tensor(1.0)},
+            "head.weight: the weights have shape (5, 12), the model needs (1, 12)",
+        ),
+    ],
+)
+def test_other_weights_are_refused_in_one_line_and_change_nothing(weights, message):
+    model = our_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(UserError) as caught:
+        load_authors_weights(model, weights)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

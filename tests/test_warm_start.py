@@ -1,0 +1,185 @@
+"""Polishing really polishes, and resuming really resumes: read at the first step of both, through the command line."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import QUIET, write_picture
+
+from gfnet_pl.cli import main
+from gfnet_pl.training.callbacks import FirstBatch, Throughput
+from gfnet_pl.training.warm_start import Source
+
+
+@pytest.fixture
+def base(tiny):
+    assert main(tiny) == 0
+    return tiny
+
+
+@pytest.fixture
+def first_step(monkeypatch):
+    """What the first training step of the next run finds."""
+    seen = {}
+
+    def look(self, trainer, pl_module, *_):
+        if not seen:
+            optimizer = trainer.optimizers[0]
+            seen.update(
+                lr=optimizer.param_groups[0]["lr"],
+                weight_decay=optimizer.param_groups[0]["weight_decay"],
+                epoch=trainer.current_epoch,
+                step=trainer.global_step,
+                optimizer_steps=[int(state["step"]) for state in optimizer.state.values()],
+                weights={name: value.clone() for name, value in pl_module.state_dict().items()},
+                data=trainer.datamodule,
+                clip=trainer.gradient_clip_val,
+            )
+
+    monkeypatch.setattr(Throughput, "on_train_batch_start", look, raising=False)
+    return seen
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def polish(*options):
+    return main(["fit", "--config", "polish.yaml", "--ckpt_path", "last.ckpt", *QUIET, *options])
+
+
+def test_polishing_starts_anew_from_the_weights(base, first_step, caplog):
+    assert polish() == 0
+    assert first_step["lr"] == pytest.approx(1e-4)
+    assert first_step["weight_decay"] == 1e-5
+    assert first_step["epoch"] == first_step["step"] == 0
+    assert first_step["optimizer_steps"] == []
+    assert first_step["clip"] == 1.0
+    for name, value in load("runs/base/version_0/checkpoints/last.ckpt")["state_dict"].items():
+        assert torch.equal(first_step["weights"][name], value), name
+    (line,) = [line for line in caplog.messages if "warm start" in line]
+    assert "runs/base/version_0/checkpoints/last.ckpt (stage base, 2 epochs)" in line
+    assert "splits.csv" in line
+    done = load("runs/polish/version_0/checkpoints/last.ckpt")
+    assert done["epoch"] == 9
+    assert done["hyper_parameters"]["lr"] == 1e-4
+
+
+def test_polishing_takes_shape_batch_size_and_splits_of_its_run(base, first_step, pictures):
+    write_picture(pictures / "Train" / "ant" / "later.png", "ant", 77)
+    assert polish("--trainer.max_epochs=1") == 0
+    splits = [Path(f"runs/{stage}/version_0/splits.csv").read_text() for stage in ("base", "polish")]
+    assert splits[0] == splits[1]
+    assert "later.png" not in splits[1]
+    assert first_step["data"].batch_size == 16
+    rows = list(csv.DictReader(splits[0].splitlines()))
+    held_out = {row["path"] for row in rows if row["split"] in ("val", "holdout", "test", "unseen")}
+    trained = {picture.path for picture in first_step["data"].pictures if picture.split == "train"}
+    assert len(held_out) == 6 + 6 + 12 + 15
+    assert not trained & held_out
+
+
+def test_the_same_stage_resumes_exactly(base, first_step, caplog):
+    extended = [*base, "--trainer.max_epochs=3", "--ckpt_path=last.ckpt"]
+    before = load("runs/base/version_0/checkpoints/last.ckpt")
+    assert main(extended) == 0
+    assert first_step["epoch"] == 2
+    assert first_step["step"] == before["global_step"] == 6
+    assert set(first_step["optimizer_steps"]) == {6}
+    for name, value in before["state_dict"].items():
+        assert torch.equal(first_step["weights"][name], value), name
+    assert any("resuming" in line and "at epoch 2" in line for line in caplog.messages)
+    assert not Path("runs/base/version_1").exists()
+
+
+def test_a_run_that_was_cut_and_resumed_is_bitwise_the_uninterrupted_one(tiny, monkeypatch):
+    options = [*tiny, "--trainer.max_epochs=4", "--model.dropout=0.3", "--model.drop_path=0.2"]
+    assert main([*options, "--stage=whole"]) == 0
+
+    def cut(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise KeyError("cut")
+
+    with monkeypatch.context() as context:
+        context.setattr(FirstBatch, "on_train_epoch_start", cut, raising=False)
+        with pytest.raises(KeyError):
+            main([*options, "--stage=cut"])
+    torch.rand(7)  # whatever else has used the generator since
+    assert main([*options, "--stage=cut", "--ckpt_path=last.ckpt"]) == 0
+    whole, resumed = (load(f"runs/{stage}/version_0/checkpoints/last.ckpt") for stage in ("whole", "cut"))
+    assert resumed["global_step"] == whole["global_step"]
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value), name
+
+
+def test_the_mean_time_settings_of_a_resumed_run_are_its_own(base, first_step):
+    assert main(["fit", *QUIET, "--ckpt_path=last.ckpt", "--trainer.max_epochs=3"]) == 0
+    assert first_step["data"].batch_size == 16
+    assert first_step["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.depth=3"], "model.depth is 3 in this command but 2 in"),
+        (["--data.holdout_per_class=5"], "data.holdout_per_class is 5 in this command, but the splits come from"),
+        (["--stage=base"], "has finished its 2 epochs"),
+        (["--stage=base", "--trainer.max_epochs=9", "--model.lr=0.5"], "model.lr is 0.5 in this command but 0.001 in"),
+    ],
+)
+def test_contradictions_are_refused_in_a_line(base, capsys, options, message):
+    command = ["fit", "--ckpt_path=last.ckpt", "--trainer.max_epochs=2", *QUIET, "--stage=polish", *options]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert message in error.splitlines()[-1]
+
+
+def test_regularisation_may_change_in_polishing(base, first_step):
+    assert polish("--model.dropout=0.5", "--trainer.max_epochs=1") == 0
+    assert load("runs/polish/version_0/checkpoints/last.ckpt")["hyper_parameters"]["dropout"] == 0.5
+
+
+def test_data_of_other_classes_is_refused_by_name(base, capsys, tmp_path):
+    other = tmp_path / "other"
+    for number in range(12):
+        write_picture(other / "ant" / f"{number}.png", "ant", number)
+        write_picture(other / "dog" / f"{number}.png", "bee", number)
+    assert polish(f"--data.root={other}") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "dog is only in the data, Cat is not in the data, bee is not in the data" in error
+
+
+def test_new_data_of_the_same_classes_draws_its_own_splits(base, first_step, pictures, tmp_path):
+    moved = pictures.rename(tmp_path / "moved")
+    assert polish(f"--data.root={moved}", "--trainer.max_epochs=1") == 0
+    assert first_step["data"].splits_file is None
+
+
+def test_a_checkpoint_without_its_run_cannot_say_what_was_held_out(base, capsys, tmp_path):
+    lone = Path("runs/base/version_0/checkpoints/last.ckpt").rename(tmp_path / "lone.ckpt")
+    assert main(["fit", "--config", "polish.yaml", f"--ckpt_path={lone}", *QUIET]) == 2
+    assert "give --data.splits FILE" in capsys.readouterr().err
+    options = ["--data.splits=runs/base/version_0/splits.csv", "--trainer.max_epochs=1"]
+    assert main(["fit", "--config", "polish.yaml", f"--ckpt_path={lone}", *QUIET, *options]) == 0
+
+
+@pytest.mark.parametrize("content", ["text", "other", "cut"])
+def test_a_file_that_is_no_checkpoint_of_ours_is_refused(base, capsys, content):
+    path = Path("runs/base/version_0/checkpoints/last.ckpt")
+    if content == "text":
+        path.write_text("hello")
+    elif content == "other":
+        torch.save({"state_dict": {"w": torch.zeros(1)}, "epoch": 1}, path)
+    else:
+        path.write_bytes(path.read_bytes()[:-2000])
+    assert main(["test", f"--ckpt_path={path}", *QUIET]) == 2
+    assert "checkpoint" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_record_holds_the_whole_config(base):
+    source = Source.load(Path("runs/base/version_0/checkpoints/best.ckpt"))
+    assert source.stage == "base"
+    assert source.settings["model.dim"] == 16
+    assert source.settings["trainer.max_epochs"] == 2
+    assert source.settings["model.classes"] == ["Cat", "ant", "bee"]
