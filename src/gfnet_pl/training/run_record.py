@@ -41,11 +41,11 @@ class RunRecord(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.logger is not None:
+            self._folder = Path(trainer.log_dir or "")  # asks all devices, so not below, where only one comes
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        assert trainer.log_dir is not None  # SaveConfigCallback has just written there
-        folder = Path(trainer.log_dir)
+        folder = self._folder
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
         write_splits(folder / "splits.csv", data.pictures)
         facts = provenance(trainer, self.command) | {"stage": self.stage, "data": data.source}

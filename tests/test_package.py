@@ -1,0 +1,28 @@
+"""The installed wheel finds its configs, without the checkout."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_wheel_brings_the_configs_and_finds_them(tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = "from gfnet_pl.names import find_config; print(find_config('quick.yaml'))"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": "site"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert Path(found.stdout.strip()) == tmp_path / "site" / "gfnet_pl" / "configs" / "quick.yaml"
+    quick = (tmp_path / "site" / "gfnet_pl" / "configs" / "quick.yaml").read_bytes()
+    assert quick == (ROOT / "configs" / "quick.yaml").read_bytes()
