@@ -121,6 +121,12 @@ def test_predict_writes_a_row_a_picture(tiny, pictures):
     assert sum(float(value) for _, value in likeliest) == pytest.approx(1, abs=2e-4)  # there are three classes
 
 
+def test_predict_without_paths_asks_for_them(tiny, capsys):
+    assert main(tiny) == 0
+    assert main(["predict", *QUIET]) == 2
+    assert "data.predict_paths: name pictures" in last_line(capsys)
+
+
 def test_predict_needs_the_checkpoint_and_not_the_data(tiny, pictures, tmp_path):
     assert main(tiny) == 0
     lone = Path("runs/base/version_0/checkpoints/best.ckpt").rename(tmp_path / "net.ckpt")

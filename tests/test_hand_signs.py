@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gfnet_pl.data import hand_drawing, hand_signs
+from gfnet_pl.data import hand_drawing, hand_poses, hand_signs
 from gfnet_pl.data.hand_signs import CLASSES, hand_signs_root, render, write_hand_signs
 from gfnet_pl.errors import UserError
 
@@ -230,7 +230,7 @@ def test_neighbouring_frames_are_nearer_than_other_classes_of_the_signer():
 def test_every_class_has_its_own_pose():
     who = hand_drawing._signer(0, 0, 96)
     still = itertools.repeat(0.0)  # no drift, which would tell the classes apart by itself
-    drawn = {k: hand_drawing._over(who.background[:192, :192], who, p, still) for k, p in hand_drawing.POSES.items()}
+    drawn = {k: hand_drawing._over(who.background[:192, :192], who, p, still) for k, p in hand_poses.POSES.items()}
     for (a, image), (b, other) in itertools.combinations(drawn.items(), 2):
         assert (np.abs(image - other) > 0.02).mean() > 0.004, f"{a} looks like {b}"
 

@@ -87,6 +87,9 @@ def test_the_same_stage_resumes_exactly(base, first_step, caplog):
     assert first_step["epoch"] == 2
     assert first_step["step"] == before["global_step"] == 6
     assert set(first_step["optimizer_steps"]) == {6}
+    (group,) = before["optimizer_states"][0]["param_groups"]
+    assert first_step["lr"] == group["lr"]
+    assert first_step["weight_decay"] == group["weight_decay"] == 1e-6
     for name, value in before["state_dict"].items():
         assert torch.equal(first_step["weights"][name], value), name
     assert any("resuming" in line and "at epoch 2" in line for line in caplog.messages)

@@ -228,8 +228,6 @@ def find_pictures(paths: list[str]) -> list[Path]:
         if not files:
             raise UserError(f"data.predict_paths: no picture at {path}")
         found += files
-    if not found:
-        raise UserError("data.predict_paths: name pictures, folders or globs: gfnet predict --data.predict_paths PATH…")
     return found
 
 

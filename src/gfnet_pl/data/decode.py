@@ -30,7 +30,7 @@ def read_grey(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
         (height, width), 0 to 255.
 
     Raises:
-        UserError: The picture is broken, named with the reason.
+        UserError: The picture is broken or missing, named with the reason.
     """
     height, width = size
     try:
@@ -43,6 +43,10 @@ def read_grey(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
             if picture.size != (width, height):
                 picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
             return np.asarray(picture)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} does not exist; if the pictures have moved, give --data.root and --data.splits"
+        ) from None
     except Exception as error:  # Pillow raises nearly anything on a broken file, SyntaxError among it
         raise UserError(f"{path} cannot be read as a picture ({error}); repair or delete it") from None
 

@@ -29,7 +29,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from gfnet_pl.data.hand_drawing import CLASSES, render
+from gfnet_pl.data.hand_drawing import render
+from gfnet_pl.data.hand_poses import CLASSES
 from gfnet_pl.errors import UserError
 
 __all__ = ["CLASSES", "hand_signs_root", "render", "write_hand_signs"]

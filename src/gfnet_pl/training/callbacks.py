@@ -21,7 +21,7 @@ class TF32Precision(Callback):
     """TF32 for float32 matrix products and convolutions on an NVIDIA GPU, and cuDNN's search for the fastest kernels.
 
     Inputs of a product are rounded to 10 bits of mantissa, sums stay in float32. On any other device nothing changes:
-    on a CPU, "medium" would round to bfloat16 instead. What was set before is set again at the end.
+    on a CPU, "medium" may round to bfloat16 instead (docs/tf32.md). What was set before is set again at the end.
 
     Args:
         enabled: False leaves everything as it is.

@@ -172,6 +172,8 @@ class GFNetCLI(LightningCLI):
 
     def predict(self, model: GFNetClassifier, ckpt_path: str, **kwargs: Any) -> None:  # noqa: ANN401
         """Classifies pictures with the checkpoint."""
+        if not self.datamodule.predict_paths:
+            raise UserError("data.predict_paths: name pictures, folders or globs")
         self._evaluated(model)
         self.trainer.predict(model, **kwargs)
 
