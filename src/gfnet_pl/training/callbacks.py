@@ -129,9 +129,10 @@ class HyperParameters(Callback):
             values = {name: value for name, value in pl_module.hparams.items() if name != "classes"}
             trainer.logger.log_hyperparams(values, {"hp/val_accuracy": 0.0})
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            assert isinstance(pl_module, GFNetClassifier)
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not when validation ends: callbacks come before the module then, and would see the score of the epoch before.
+        assert isinstance(pl_module, GFNetClassifier)
+        if "val" in pl_module.scores:
             pl_module.log("hp/val_accuracy", pl_module.scores["val"].accuracy, sync_dist=True)
 
 
@@ -145,10 +146,10 @@ def draw_images(images: Tensor, names: list[str], columns: int = 8) -> Figure:
     """
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(columns * 1.2, rows * 1.4), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()
     for axis, image, name in zip(axes, images, names, strict=False):
-        axis.imshow(image[0], cmap="gray", vmin=-2, vmax=2)
+        axis.imshow(image[0].numpy(), cmap="gray", vmin=-2, vmax=2)
         axis.set_title(name, fontsize=9)
     return figure

@@ -21,7 +21,7 @@ from gfnet_pl.training.classifier import GFNetClassifier
 RECORD = "gfnet_pl"  # the checkpoint's entry with the run's stage and resolved config
 
 _DRAWS_SPLITS = ("data.val_fraction", "data.holdout_per_class", "data.train_per_class")
-_MAY_CHANGE = ("data.root", "data.predict_paths", "data.splits")  # on resume: the same pictures may have moved
+_MAY_MOVE = ("data.root", "data.splits")  # the same pictures may lie elsewhere by now
 _RECIPE = ("model.lr", "model.weight_decay", "model.decay_matrices_only", "model.warmup_epochs")
 _REGULARISATION = ("model.dropout", "model.drop_path")
 
@@ -109,7 +109,12 @@ class Source:
         other_data = "data.root" in said and said["data.root"] != self.settings.get("data.root")
         if "data.splits" not in said and not other_data:
             taken["data.splits"] = self._splits()
-        self._refuse_contradictions(said, taken, anew=anew)
+        fixed: tuple[str, ...] = tuple(key for key in taken if key.startswith("model."))
+        if anew:
+            fixed = tuple(key for key in fixed if key not in _REGULARISATION)
+        elif subcommand == "fit":
+            fixed += tuple(key for key in taken if key.startswith("data.") and key not in _MAY_MOVE)
+        self._refuse_contradictions(said, taken, fixed)
         return taken
 
     def _splits(self) -> str:
@@ -120,15 +125,15 @@ class Source:
             )
         return str(self.run / "splits.csv")
 
-    def _refuse_contradictions(self, said: dict[str, Any], taken: dict[str, Any], *, anew: bool) -> None:
-        for key, value in said.items():
-            if key not in taken or _plain(value) == _plain(taken[key]) or key in _MAY_CHANGE:
+    def _refuse_contradictions(self, said: dict[str, Any], taken: dict[str, Any], fixed: tuple[str, ...]) -> None:
+        for key in sorted(said.keys() & taken.keys()):
+            if _plain(said[key]) == _plain(taken[key]):
                 continue
-            if key.startswith("model.") and not (anew and key in _REGULARISATION):
-                raise UserError(f"{key} is {value} in this command but {taken[key]} in {self.path}: drop it")
+            if key in fixed:
+                raise UserError(f"{key} is {said[key]} in this command but {taken[key]} in {self.path}: drop it")
             if key in _DRAWS_SPLITS and "data.splits" in taken:
                 raise UserError(
-                    f"{key} is {value} in this command, but the splits come from {taken['data.splits']}: drop it"
+                    f"{key} is {said[key]} in this command, but the splits come from {taken['data.splits']}: drop it"
                 )
 
     def give_weights(self, model: GFNetClassifier) -> None:
