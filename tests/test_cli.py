@@ -159,6 +159,18 @@ def test_a_loss_that_is_not_finite_leaves_the_best_checkpoint_alone(tiny, capsys
     assert best.read_bytes() == kept[0]
 
 
+def test_hand_signs_writes_a_data_set_of_the_size_asked_for(workplace, capsys):
+    command = ["hand-signs", "--out", "signs", "--signers", "2", "--frames", "1", "--unseen-signers", "1"]
+    assert main(command) == 0
+    assert capsys.readouterr().out == "signs\n"
+    counts = {split: len(list(Path("signs", split).glob("*/*.png"))) for split in ("Train", "Test", "Unseen")}
+    assert counts == {"Train": 56, "Test": 112, "Unseen": 28}
+    assert main([*command, "--seed", "5"]) == 2
+    assert "signs: holds hand signs with other settings" in last_line(capsys)
+    assert main(["hand-signs"]) == 2
+    assert capsys.readouterr().err == "gfnet: error: gfnet hand-signs: the following arguments are required: --out\n"
+
+
 def test_words_after_predict_paths_are_one_list():
     assert _with_paths(["predict", "--data.predict_paths", "a", "b c", "--x", "y"]) == [
         "predict",

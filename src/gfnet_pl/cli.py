@@ -9,6 +9,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 from gfnet_pl.errors import UserError
 from gfnet_pl.names import find_config, nearest
@@ -70,7 +71,7 @@ def _run(args: list[str]) -> int:
 def _hand_signs(args: list[str]) -> int:
     from gfnet_pl.data.hand_signs import write_hand_signs
 
-    parser = argparse.ArgumentParser("gfnet hand-signs", description="Write the synthetic hand-sign data set.")
+    parser = _OneLineParser("gfnet hand-signs", description="Write the synthetic hand-sign data set.")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--signers", type=int, default=64, help="signers in Train (default 64)")
     parser.add_argument("--frames", type=int, default=6, help="pictures a signer and class (default 6)")
@@ -79,6 +80,11 @@ def _hand_signs(args: list[str]) -> int:
     values = vars(parser.parse_args(args))
     print(write_hand_signs(values.pop("out"), **values))
     return 0
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}")
 
 
 def _with_paths(args: list[str]) -> list[str]:
