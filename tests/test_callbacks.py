@@ -107,6 +107,15 @@ def test_the_hparams_tab_has_the_final_validation_accuracy(events):
     assert "hp_metric" not in events.Tags()["scalars"]
 
 
+def test_the_best_checkpoint_is_the_first_of_the_highest_validation_accuracy(events):
+    values = [event.value for event in events.Scalars("val/accuracy")][:3]
+    best = torch.load("runs/base/version_0/checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == values.index(max(values))
+    (state,) = [state for state in best["callbacks"].values() if state.get("monitor")]
+    assert state["monitor"] == "val/accuracy"
+    assert state["current_score"] == pytest.approx(max(values))
+
+
 def test_a_run_stores_what_it_was_made_with(tiny):
     assert main(tiny) == 0
     (session,) = json.loads(Path("runs/base/version_0/run.json").read_text())
