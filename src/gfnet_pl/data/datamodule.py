@@ -58,7 +58,7 @@ class ImageDataModule(LightningDataModule):
     Args:
         root: The folder. Left out, it is the embedded data set: synthetic, rendered hand signs, made once in the
             user's cache folder.
-        splits: A run's splits.csv to read instead of drawing splits anew; the five options below then say nothing.
+        splits: A run's splits.csv to read instead of drawing splits anew; the next three options then say nothing.
         val_fraction: Share of each class's training pictures kept for validation.
         holdout_per_class: Training pictures a class kept out for the holdout set.
         train_per_class: Train on at most so many pictures a class.
