@@ -1,0 +1,219 @@
+"""Random changes of a whole batch on its device, for training only: where, how large and how bright a hand is.
+
+Every image has its own parameters, a function of the image's seed alone (a counter-based generator: splitmix64, Steele,
+Lea and Flood, OOPSLA 2014), so equal seeds give equal batches on any number of ranks, workers and resumes. All ranges
+are 0 by default, which is off; with all of them off a batch is returned untouched. Images stay in grey levels:
+normalisation is the network's.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gfnet_pl.errors import UserError
+
+_DRAWS = 24  # uniform numbers an image; each kind of change reads its own, so that one more changes no other
+_NOISE = 1 << 18
+_BLUR_RADIUS = 3
+_QUANTILES = 4096
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What may happen to a training image.
+
+    Args:
+        rotation: Largest turn either way, in degrees.
+        scale: 0.2 draws a factor from 0.8 to 1.2.
+        shift: Largest move either way, down and across, as a share of the image's side.
+        shear: Largest slant either way, in degrees.
+        flip: Probability of a horizontal mirror image. A mirrored left hand is a right hand: leave it 0 unless the
+            signs mean the same with either.
+        brightness: Largest offset either way, as a share of the grey range.
+        contrast: 0.3 draws a factor from 0.7 to 1.3, about the image's mean.
+        gamma: 0.5 draws an exponent from 1 / 1.5 to 1.5, evenly in its logarithm.
+        blur: Largest standard deviation of a Gaussian blur, in pixels.
+        noise: Largest standard deviation of Gaussian noise, as a share of the grey range.
+        erasing: Probability that a rectangle of 2 to 33 % of the image becomes one grey (Zhong et al., "Random Erasing
+            Data Augmentation", AAAI 2020).
+        mixup: Parameter of the Beta distribution by which two images of the batch and their labels are blended (Zhang
+            et al., "mixup", ICLR 2018).
+        cutmix: The same, for a rectangle of another image (Yun et al., "CutMix", ICCV 2019). With both, each image gets
+            one of the two.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+
+    rotation: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    shear: float = 0.0
+    flip: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    gamma: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        most = {"rotation": 180.0, "shear": 60.0, "blur": 3.0, "gamma": 9.0, "mixup": 100.0, "cutmix": 100.0}
+        most |= {"scale": 0.9}
+        for field in fields(self):
+            value, limit = getattr(self, field.name), most.get(field.name, 1.0)
+            if not 0 <= value <= limit:
+                raise UserError(f"data.augment.{field.name} is {value}: it must lie between 0 (off) and {limit:g}")
+
+    @property
+    def off(self) -> bool:
+        """Whether nothing is changed."""
+        return not any(getattr(self, field.name) for field in fields(self))
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, labels: Tensor, seeds: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """Changes a batch.
+
+        Args:
+            images: (B, 1, H, W) grey levels, 0 to 255.
+            labels: (B,) int64.
+            seeds: (B,) int64, one an image.
+            classes: How many there are.
+
+        Returns:
+            (B, 1, H, W) float32 grey levels, 0 to 255, and the labels; with mixup or cutmix these are (B, classes)
+            shares, of which the image's own class has at least half.
+        """
+        if self.off:
+            return images, labels
+        draws = uniforms(seeds, _DRAWS)
+        images = images.float()
+        if self.rotation or self.scale or self.shift or self.shear or self.flip:
+            images = self._move(images, draws[:, 0:7])
+        if self.blur:
+            images = self._soften(images, draws[:, 7])
+        if self.contrast or self.brightness or self.gamma:
+            images = self._expose(images, draws[:, 8:11])
+        if self.noise:
+            images = self._grain(images, draws[:, 11:13])
+        if self.erasing:
+            images = self._erase(images, draws[:, 13:19])
+        if self.mixup or self.cutmix:
+            images, labels = self._mix(images, labels, draws[:, 19:23], classes)
+        return images, labels
+
+    def _move(self, images: Tensor, draws: Tensor) -> Tensor:
+        """One affine map about the centre, bilinear; what comes in from outside is the mirrored picture."""
+        height, width = images.shape[2:]
+        turn, slant, across, down = (2 * draws[:, :4] - 1).unbind(1)
+        turn, slant = turn * math.radians(self.rotation), slant * math.radians(self.shear)
+        factor = 1 + (2 * draws[:, 4] - 1) * self.scale
+        mirror = torch.where(draws[:, 5] < self.flip, -1.0, 1.0)
+        cos, sin = turn.cos() / factor, turn.sin() / factor
+        skew = slant.tan()
+        # Rows of the map from output to input, in grid_sample's coordinates: -1 to 1 over each side.
+        top = torch.stack((mirror * cos, mirror * (cos * skew - sin) * height / width, 2 * self.shift * across), 1)
+        bottom = torch.stack((sin * width / height, sin * skew + cos, 2 * self.shift * down), 1)
+        grid = F.affine_grid(torch.stack((top, bottom), 1), list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    def _soften(self, images: Tensor, draws: Tensor) -> Tensor:
+        sigma = (draws * self.blur).clamp(min=0.05)[:, None]  # 0.05 pixels is no blur at all
+        taps = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, device=images.device)
+        kernel = torch.exp(-0.5 * (taps / sigma) ** 2)
+        kernel = (kernel / kernel.sum(1, keepdim=True))[:, None, None]  # (B, 1, 1, taps)
+        count = len(images)
+        padded = F.pad(images, [_BLUR_RADIUS] * 4, mode="replicate").transpose(0, 1)  # (1, B, …): a group an image
+        blurred = F.conv2d(F.conv2d(padded, kernel, groups=count), kernel.transpose(2, 3), groups=count)
+        return blurred.transpose(0, 1)
+
+    def _expose(self, images: Tensor, draws: Tensor) -> Tensor:
+        contrast, brightness, gamma = (2 * draws - 1)[:, :, None, None, None].unbind(1)
+        if self.contrast or self.brightness:
+            factor, mean = 1 + self.contrast * contrast, images.mean((2, 3), keepdim=True)
+            images = torch.addcmul(mean * (1 - factor) + 255 * self.brightness * brightness, images, factor)
+        images = images.clamp(0, 255)
+        if self.gamma:
+            images = 255 * (images / 255) ** torch.exp(gamma * math.log1p(self.gamma))
+        return images
+
+    def _grain(self, images: Tensor, draws: Tensor) -> Tensor:
+        """A window of one fixed stretch of noise, at a place of the image's own: 9,216 draws an image would be slow."""
+        pixels = images[0].numel()
+        bank = self._noise_bank.to(images.device)
+        start = (draws[:, 0] * (_NOISE - pixels)).long()
+        grain = bank[start[:, None] + torch.arange(pixels, device=images.device)].view_as(images)
+        return torch.addcmul(images, grain, 255 * self.noise * draws[:, 1, None, None, None]).clamp(0, 255)
+
+    def _erase(self, images: Tensor, draws: Tensor) -> Tensor:
+        hit, area, aspect, x, y, grey = draws.unbind(1)
+        ratio = torch.exp((2 * aspect - 1) * math.log(3.3))  # 0.3 to 3.3
+        area = 0.02 + 0.31 * area
+        inside = _rectangles(images, (area * ratio).sqrt(), (area / ratio).sqrt(), x, y)
+        inside &= (hit < self.erasing)[:, None, None, None]
+        return torch.where(inside, 255 * grey[:, None, None, None], images)
+
+    def _mix(self, images: Tensor, labels: Tensor, draws: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """Each image with the one before it: the batch's order is random."""
+        which, level, x, y = draws.unbind(1)
+        cut = (which < 0.5) if self.mixup and self.cutmix else torch.full_like(which, self.cutmix > 0).bool()
+        place = (level * _QUANTILES).long()
+        share = torch.where(cut, _beta(self.cutmix).to(place.device)[place], _beta(self.mixup).to(place.device)[place])
+        other = images.roll(1, 0)
+        side = (1 - share).sqrt()
+        inside = _rectangles(images, side, side, x, y)
+        kept = torch.where(cut, 1 - inside.float().mean((1, 2, 3)), share)  # the rectangle in whole pixels
+        weight = torch.where(cut[:, None, None, None], (~inside).float(), share[:, None, None, None])
+        own = F.one_hot(labels, classes).float()
+        return torch.lerp(other, images, weight), torch.lerp(own.roll(1, 0), own, kept[:, None])
+
+    @cached_property
+    def _noise_bank(self) -> Tensor:
+        return torch.randn(_NOISE, generator=torch.Generator().manual_seed(0))
+
+
+def uniforms(seeds: Tensor, count: int) -> Tensor:
+    """Uniform numbers in [0, 1) that depend on the seeds only: splitmix64's output, counted on from each seed.
+
+    Args:
+        seeds: (B,) int64.
+        count: Numbers a seed.
+
+    Returns:
+        (B, count) float32, multiples of 2 ** -24.
+    """
+    x = seeds[:, None] + torch.arange(1, count + 1, device=seeds.device) * -0x61C8864680B583EB  # wraps, as it should
+    x = (x ^ _shift_right(x, 30)) * -0x40A7B892E31B1A47
+    x = (x ^ _shift_right(x, 27)) * -0x6B2FB644ECCEEE15
+    return _shift_right(x ^ _shift_right(x, 31), 40).float() * 2.0**-24
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)  # torch's own keeps the sign
+
+
+def _beta(parameter: float) -> Tensor:
+    """(4096,) quantiles of Beta(parameter, parameter), folded so that the image's own share is at least half."""
+    if not parameter:
+        return torch.ones(_QUANTILES)
+    draws = np.random.default_rng(0).beta(parameter, parameter, 16 * _QUANTILES)
+    quantiles = np.sort(np.maximum(draws, 1 - draws))[8::16]
+    return torch.from_numpy(quantiles).float()
+
+
+def _rectangles(images: Tensor, height: Tensor, width: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """(B, 1, H, W) whether a pixel is inside its image's rectangle; sizes and places as shares of the image."""
+    rows, columns = images.shape[2:]
+    top, left = (y * (1 - height).clamp(min=0))[:, None], (x * (1 - width).clamp(min=0))[:, None]
+    down = (torch.arange(rows, device=images.device) + 0.5) / rows
+    across = (torch.arange(columns, device=images.device) + 0.5) / columns
+    in_row = (down >= top) & (down < top + height[:, None])
+    in_column = (across >= left) & (across < left + width[:, None])
+    return (in_row[:, :, None] & in_column[:, None, :])[:, None]
