@@ -25,6 +25,12 @@ def write_picture(path: Path, label: str, number: int) -> None:
     Image.fromarray(pixels).save(path)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded pictures go where the test's other files go."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder with 20 training, 4 test and 5 unseen pictures in each of three classes."""

@@ -100,7 +100,9 @@ def test_the_newest_run_is_tested_with_its_own_config_splits_and_best_checkpoint
 
 
 def test_the_embedded_data_is_called_synthetic_wherever_it_is_scored(workplace, monkeypatch, pictures, capsys):
-    monkeypatch.setattr("gfnet_pl.data.datamodule.hand_signs_root", lambda: pictures)
+    for path in sorted(pictures.rglob("*.png")):
+        path.rename(path.with_name(f"signer{path.stem}_frame0.png"))
+    monkeypatch.setattr("gfnet_pl.data.collection.hand_signs_root", lambda: pictures)
     net = ["--model.image_size=16", "--model.patch_size=4", "--model.dim=16", "--model.depth=1"]
     assert main(["fit", *QUIET, *net, "--data.batch_size=16", "--trainer.max_epochs=1"]) == 0
     assert "synthetic" in Path("runs/base/version_0/run.json").read_text()
@@ -139,7 +141,7 @@ def test_predict_needs_the_checkpoint_and_not_the_data(tiny, pictures, tmp_path)
 def test_a_broken_picture_stops_the_run_and_is_named(tiny, pictures, capsys):
     (pictures / "Train" / "bee" / "07.png").write_bytes(b"\x89PNG broken")
     assert main(tiny) == 2
-    assert "bee/07.png cannot be read as a picture" in last_line(capsys)
+    assert "1 broken picture: Train/bee/07.png (" in last_line(capsys)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_best_checkpoint_alone(tiny, capsys, monkeypatch):

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, write_picture
+from lightning.pytorch import Trainer
 from PIL import Image
 
+from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.datamodule import ImageDataModule, find_pictures
+from gfnet_pl.data.order import write_confusion
 from gfnet_pl.data.splits import write_splits
 from gfnet_pl.errors import UserError
 
@@ -37,8 +40,13 @@ def test_a_training_epoch_is_every_training_image_once_in_another_order_each_epo
     for epoch in (0, 1):
         loader.sampler.set_epoch(epoch)
         epochs.append(torch.cat([batch.images for batch in loader]).flatten(1).tolist())
-    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(data.sets["train"].images.flatten(1).tolist())
+    assert sorted(epochs[0]) == sorted(epochs[1]) == trained_on(data)
     assert epochs[0] != epochs[1]
+
+
+def trained_on(data):
+    training = data.sets["train"]
+    return sorted(training.images[training.rows].reshape(len(training), -1).tolist())
 
 
 def test_balanced_training_draws_rare_classes_as_often(pictures):
@@ -87,6 +95,9 @@ def test_a_picture_of_the_splits_that_is_gone_is_named(pictures, tmp_path):
         ({"val_fraction": 0.0}, "data.val_fraction is 0.0"),
         ({"holdout_per_class": -1}, "data.holdout_per_class is -1"),
         ({"train_per_class": 0}, "data.train_per_class is 0"),
+        ({"epoch_size": 0}, "data.epoch_size is 0"),
+        ({"num_workers": -1}, "data.num_workers is -1"),
+        ({"unseen_groups": -1}, "data.unseen_groups is -1"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):
@@ -107,3 +118,148 @@ def test_pictures_to_predict_are_files_folders_and_globs(pictures):
 def test_a_path_without_pictures_is_named(path):
     with pytest.raises(UserError, match=f"no picture at {re.escape(path)}"):
         find_pictures([path])
+
+
+def draw_all(data, epoch=0):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def test_chosen_classes_come_in_their_order(pictures):
+    data = module(pictures, classes=["bee", "ant"])
+    data.setup("fit")
+    assert data.classes == ["bee", "ant"]
+    assert {picture.label for picture in data.pictures} == {"bee", "ant"}
+    assert set(data.sets["train"].labels.tolist()) == {0, 1}
+
+
+def test_whole_groups_are_kept_for_validation_and_as_unseen(pictures):
+    data = module(pictures, group_by=r"/(\d)\d\.png", split_by="group", unseen_groups=0)
+    data.setup("fit")
+    groups = {split: {p.group for p in data.pictures if p.split == split} for split in ("train", "val")}
+    assert len(groups["train"]) == len(groups["val"]) == 1  # 00 to 09, and 10 to 19
+    assert not groups["train"] & groups["val"]
+    for path in (pictures / "Unseen").rglob("*.png"):
+        path.unlink()
+    (pictures / "Unseen").rename(pictures / ".Unseen")
+    apart = module(pictures, group_by=r"/(\d)\d\.png", unseen_groups=1)
+    apart.setup("fit")
+    unseen = {p.group for p in apart.pictures if p.split == "unseen"}
+    assert len(unseen) == 1
+    assert not unseen & {p.group for p in apart.pictures if p.split in ("train", "val")}
+
+
+def test_near_duplicates_are_groups(pictures):
+    for label in CLASSES:
+        for index in range(20):
+            original = pictures / "Train" / label / f"{index:02}.png"
+            Image.open(original).save(original.with_name(f"copy{index:02}.png"))
+    data = module(pictures, group_by="near-duplicates", split_by="group")
+    data.setup("fit")
+    split = {picture.path: picture.split for picture in data.pictures}
+    for path, where in split.items():
+        if "copy" in path:
+            assert split[path.replace("copy", "")] == where
+
+
+def test_a_random_split_of_near_twins_is_warned_of_and_a_split_by_group_is_not(pictures, caplog):
+    for label in CLASSES:
+        for index in range(20):
+            original = pictures / "Train" / label / f"{index:02}.png"
+            Image.open(original).save(original.with_name(f"copy{index:02}.png"))
+    module(pictures).setup("fit")
+    (warning,) = [message for message in caplog.messages if "near twin" in message]
+    assert re.match(r"at least \d+\.\d % of the validation pictures have a near twin in training", warning)
+    caplog.clear()
+    module(pictures, group_by="near-duplicates", split_by="group").setup("fit")
+    assert not [message for message in caplog.messages if "near twin" in message]
+
+
+def test_broken_pictures_end_the_command_or_are_left_out_and_listed(pictures):
+    for name in ("03.png", "07.png"):
+        (pictures / "Train" / "bee" / name).write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"2 broken pictures: Train/bee/03.png .*Train/bee/07.png .*on_broken skip"):
+        module(pictures).setup("fit")
+    data = module(pictures, on_broken="skip")
+    data.setup("fit")
+    assert [path for path, _ in data.left_out] == ["Train/bee/03.png", "Train/bee/07.png"]
+    paths = {picture.path for picture in data.pictures}
+    assert "Train/bee/02.png" in paths
+    assert not paths & {"Train/bee/03.png", "Train/bee/07.png"}
+    images = np.concatenate([batch.images for batch in draw_all(data)])
+    assert len(images) == len(data.sets["train"]) == 58 - 6
+
+
+def test_broken_pictures_of_a_chosen_split_are_left_out_too(pictures, tmp_path):
+    first = module(pictures)
+    first.setup("fit")
+    write_splits(tmp_path / "splits.csv", first.pictures)
+    gone = next(picture.path for picture in first.pictures if picture.split == "val")
+    (pictures / gone).write_bytes(b"no picture")
+    data = module(pictures, splits=str(tmp_path / "splits.csv"), on_broken="skip")
+    data.setup("fit")
+    assert gone not in {picture.path for picture in data.pictures}
+    assert len(data.sets["val"]) == len(first.sets["val"]) - 1
+
+
+def test_a_class_of_broken_pictures_only_is_named(pictures):
+    for path in (pictures / "Train" / "bee").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="all training pictures of class bee are broken"):
+        module(pictures, on_broken="skip").setup("fit")
+
+
+def test_emphasised_classes_come_more_often_and_the_repeats_are_told(pictures, caplog):
+    caplog.set_level("INFO")
+    data = module(pictures, balanced=True, class_emphasis={"Cat": 2.0}, epoch_size=400)
+    data.setup("fit")
+    counts = torch.bincount(torch.cat([batch.labels for batch in draw_all(data)])).tolist()
+    assert counts == [200, 100, 100]
+    assert "Cat 200 (11x), ant 100 (5.6x), bee 100 (5.6x)" in caplog.text
+
+
+def test_emphasis_can_come_from_the_errors_of_a_run(pictures, tmp_path):
+    write_confusion(tmp_path, sorted(CLASSES), np.array([[8, 2, 0], [0, 10, 0], [0, 0, 10]]))
+    data = module(pictures, balanced=True, emphasis_from=str(tmp_path), epoch_size=500)
+    data.setup("fit")
+    assert torch.bincount(torch.cat([batch.labels for batch in draw_all(data)])).tolist() == [200, 200, 100]
+
+
+def test_emphasis_in_two_ways_is_refused():
+    with pytest.raises(UserError, match=r"emphasis_from and data\.class_emphasis"):
+        module("x", emphasis_from="runs/base/version_0", class_emphasis={"a": 2.0})
+
+
+@pytest.mark.parametrize("options", [{"num_workers": 2}, {"device_cache": True}])
+def test_workers_and_a_copy_on_the_device_give_the_same_batches(pictures, options):
+    plain, other = module(pictures), module(pictures, **options)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    for data in (plain, other):
+        data.trainer = trainer
+        data.setup("fit")
+    for epoch in (0, 1):
+        for one, same in zip(draw_all(plain, epoch), draw_all(other, epoch), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+    assert (other.sets["train"].copy is not None) == other.device_cache
+
+
+def test_only_training_images_are_augmented(pictures):
+    data = module(pictures, augment=Augment(brightness=0.5))
+    data.setup("fit")
+    batch = draw_all(data)[0]
+    changed = data.on_after_batch_transfer(batch, 0)
+    assert changed.images.dtype == torch.float32
+    assert not torch.equal(changed.images, batch.images.float())
+    assert torch.equal(changed.images, data.on_after_batch_transfer(batch, 0).images)
+    (scored,) = data.val_dataloader()
+    assert data.on_after_batch_transfer(scored, 0) is scored
+
+
+def test_a_second_run_decodes_nothing(pictures, caplog):
+    caplog.set_level("INFO")
+    module(pictures).setup("fit")
+    assert "decoded" in caplog.text
+    caplog.clear()
+    module(pictures, holdout_per_class=2).setup("fit")
+    assert "decoded" not in caplog.text

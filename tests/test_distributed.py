@@ -1,30 +1,53 @@
-"""Two real processes (gloo): one schedule, every image once."""
+"""Real processes (gloo): one schedule, every image once, one cache."""
 
 import csv
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
+GFNET = str(Path(sys.executable).with_name("gfnet"))
 
-def test_two_processes_step_the_same_schedule_and_count_every_image_once(tiny):
-    command = [Path(sys.executable).with_name("gfnet"), *tiny, "--trainer.devices=2", "--trainer.strategy=ddp"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, processes):
+    several = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
+    done = subprocess.run([GFNET, *tiny, *several], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("pictures decoded") == 1
+    assert done.stdout.count("class") == 1  # the table is printed once
     state = torch.load("runs/base/version_0/checkpoints/last.ckpt", weights_only=True)
     rows = csv.DictReader(Path("runs/base/version_0/splits.csv").read_text().splitlines())
     images = sum(row["split"] == "train" for row in rows)
     assert images == 48
-    assert state["global_step"] == 2 * 2  # 24 images a process in batches of 16, two epochs
+    steps = {2: 2, 3: 1}[processes]  # 24 or 16 images a process, in batches of 16
+    assert state["global_step"] == 2 * steps
     (schedule,) = state["lr_schedulers"]
     assert schedule["_last_lr"][0] == 0  # the cosine has come to its end
-    evaluated = subprocess.run(
-        [command[0], "test", "--trainer.devices=2", "--trainer.strategy=ddp"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    evaluated = subprocess.run([GFNET, "test", *several], capture_output=True, text=True, check=False, timeout=120)
     assert evaluated.returncode == 0, evaluated.stderr
     for row in ("val     │      6", "test    │     12", "holdout │      6", "unseen  │     15"):
         assert row in evaluated.stdout
+
+
+def test_processes_together_train_as_one_with_their_batches_together(tiny):
+    """The order and the augmentation of an image do not depend on the process: a mean of gradients is the same."""
+    losses = {}
+    for stage, processes, batch in (("one", 1, 12), ("three", 3, 4)):
+        options = [
+            f"--stage={stage}",
+            f"--data.batch_size={batch}",
+            "--data.augment.rotation=20",
+            "--model.dropout=0",
+            "--model.drop_path=0",
+        ]
+        several = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
+        done = subprocess.run(
+            [GFNET, *tiny, *options, *several], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        losses[stage] = torch.load(f"runs/{stage}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    for name, value in losses["one"].items():
+        torch.testing.assert_close(losses["three"][name], value, rtol=1e-3, atol=1e-4, msg=name)

@@ -3,15 +3,13 @@
 fit, validate, test and predict are LightningCLI's (`training/lightning_cli.py`); the others are plain functions here.
 """
 
-import argparse
 import json
 import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import NoReturn
 
-from gfnet_pl.errors import UserError
+from gfnet_pl.errors import OneLineParser, UserError
 from gfnet_pl.names import find_config, nearest
 
 HELP = """usage: gfnet COMMAND …
@@ -24,6 +22,7 @@ Train a Global Filter Network on a folder of grey pictures in class folders.
   gfnet test                                              the newest run, its best checkpoint, every test set
   gfnet validate                                          the same on its validation split
   gfnet predict --data.predict_paths PATH…                pictures, folders, globs -> predictions.csv
+  gfnet audit DIR                                         what a folder holds, and what its splits leak
   gfnet hand-signs --out DIR --signers N --frames N       write the synthetic data set, of any size
   tensorboard --logdir runs                               the dashboards
 
@@ -32,7 +31,7 @@ Every option: gfnet COMMAND --help
 """
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-COMMANDS = (*TRAINER_COMMANDS, "hand-signs")
+COMMANDS = (*TRAINER_COMMANDS, "audit", "hand-signs")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -59,9 +58,14 @@ def _run(args: list[str]) -> int:
     command = args[0]
     if command == "hand-signs":
         return _hand_signs(args[1:])
-    if command not in TRAINER_COMMANDS:
+    if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}{nearest(command, list(COMMANDS))}")
     _set_up_messages()
+    if command == "audit":
+        from gfnet_pl.data.audit import run_audit
+
+        run_audit(args[1:])
+        return 0
     from gfnet_pl.training.lightning_cli import run_trainer
 
     run_trainer(_with_paths(args), args)
@@ -71,7 +75,7 @@ def _run(args: list[str]) -> int:
 def _hand_signs(args: list[str]) -> int:
     from gfnet_pl.data.hand_signs import write_hand_signs
 
-    parser = _OneLineParser("gfnet hand-signs", description="Write the synthetic hand-sign data set.")
+    parser = OneLineParser("gfnet hand-signs", description="Write the synthetic hand-sign data set.")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--signers", type=int, default=64, help="signers in Train (default 64)")
     parser.add_argument("--frames", type=int, default=6, help="pictures a signer and class (default 6)")
@@ -80,11 +84,6 @@ def _hand_signs(args: list[str]) -> int:
     values = vars(parser.parse_args(args))
     print(write_hand_signs(values.pop("out"), **values))
     return 0
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}")
 
 
 def _with_paths(args: list[str]) -> list[str]:

@@ -1,8 +1,8 @@
-"""ImageDataModule: a folder of class folders -> batches of 96 x 96 grey images.
+"""ImageDataModule: a folder of pictures in classes -> batches of 96 x 96 grey images.
 
-The pictures are decoded once into memory as uint8, and a batch is one indexing of that array: there is nothing for
-worker processes to do and nothing for training to wait for. Normalisation is the network's (its buffers), so that
-training, export and a browser cannot disagree.
+Every picture is decoded once, into a memory map of uint8 that later runs share, and a batch is one indexing of it:
+there is nothing for training to wait for. Normalisation is the network's (its buffers), so that training, export and
+a browser cannot disagree.
 """
 
 import glob
@@ -10,20 +10,24 @@ import logging
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from torch.utils.data import DataLoader
 
+from gfnet_pl.data.augment import Augment
+from gfnet_pl.data.batches import Batch, ImageArray, ResumableLoader
+from gfnet_pl.data.collection import collect
 from gfnet_pl.data.decode import read_all
-from gfnet_pl.data.hand_signs import hand_signs_root
-from gfnet_pl.data.layouts import Picture, pictures_in, scan
-from gfnet_pl.data.order import EpochOrder
-from gfnet_pl.data.splits import EVALUATED, SPLITS, draw_splits, read_splits
+from gfnet_pl.data.duplicates import leak_share
+from gfnet_pl.data.layouts import Picture, pictures_in, table_of
+from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, confusion_emphasis, in_turn
+from gfnet_pl.data.splits import EVALUATED, SPLITS, draw_splits
 from gfnet_pl.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -31,40 +35,31 @@ log = logging.getLogger(__name__)
 SYNTHETIC = "embedded data: synthetic, rendered hand signs"
 
 
-class Batch(NamedTuple):
-    """`images` (B, 1, H, W) uint8 grey levels, `labels` (B,) int64; labels are -1 where none are known."""
-
-    images: Tensor
-    labels: Tensor
-
-
-class ImageArray(Dataset[Batch]):
-    """Decoded images that are indexed a whole batch at a time."""
-
-    def __init__(self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> None:
-        self.images, self.labels = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitems__(self, positions: list[int]) -> Batch:
-        index = torch.tensor(positions)
-        return Batch(self.images[index], self.labels[index])
-
-
 class ImageDataModule(LightningDataModule):
-    """Batches of grey images from a folder of class folders, with or without Train/Val/Test/Unseen above them.
+    """Batches of grey images from a folder of pictures in classes, in any layout of docs/data.md.
 
     Args:
-        root: The folder. Left out, it is the embedded data set: synthetic, rendered hand signs, made once in the
-            user's cache folder.
-        splits: A run's splits.csv to read instead of drawing splits anew; the next three options then say nothing.
+        root: The folder, or a CSV manifest. Left out, it is the embedded data set: synthetic, rendered hand signs, made
+            once in the user's cache folder.
+        classes: Use these classes only, in this order; left out, all by name.
+        on_broken: What a picture that cannot be read does: end the command, or be left out and listed in the run.
+        splits: A run's splits.csv to read instead of drawing splits anew; the next six options then say nothing.
+        group_by: Which pictures belong together (a signer, a session, a video): a regular expression on the path whose
+            first group says it, "blocks" of neighbouring frames, or "near-duplicates". Left out, a manifest's column.
+        split_by: Whether val and holdout are drawn picture by picture or take whole groups.
+        unseen_groups: Groups to keep out of everything else, as the set "unseen".
         val_fraction: Share of each class's training pictures kept for validation.
         holdout_per_class: Training pictures a class kept out for the holdout set.
         train_per_class: Train on at most so many pictures a class.
-        seed: Of the splits and of the order of the images; left out, that of `seed_everything`.
+        seed: Of the splits, of the order of the images and of their augmentation; left out, that of `seed_everything`.
         batch_size: Images a batch and device.
         balanced: Draw every class equally often in training, whatever the counts.
+        class_emphasis: Draw these classes so many times as often as they would be.
+        emphasis_from: A run's folder: the emphasis comes from its confusion matrix, 1 to 2 by each class's errors.
+        epoch_size: Images an epoch; left out, as many as there are to train on.
+        augment: Random changes of the training images.
+        num_workers: Processes that read batches ahead: of use where the cache does not fit into memory.
+        device_cache: Keep the decoded images on the training device, if they fit.
         image_size: Height and width in pixels, or one number for both; pictures are stretched to it.
         predict_paths: Pictures, folders and globs for `predict`.
     """
@@ -73,13 +68,24 @@ class ImageDataModule(LightningDataModule):
         self,
         root: str | None = None,
         *,
+        classes: list[str] | None = None,
+        on_broken: Literal["error", "skip"] = "error",
         splits: str | None = None,
+        group_by: str | None = None,
+        split_by: Literal["image", "group"] = "image",
+        unseen_groups: int = 0,
         val_fraction: float = 0.1,
         holdout_per_class: int = 0,
         train_per_class: int | None = None,
         seed: int | None = None,
         batch_size: int = 512,
         balanced: bool = False,
+        class_emphasis: dict[str, float] | None = None,
+        emphasis_from: str | None = None,
+        epoch_size: int | None = None,
+        augment: Augment = Augment(),  # noqa: B008  (frozen)
+        num_workers: int = 0,
+        device_cache: bool = False,
         image_size: int | tuple[int, int] = 96,
         predict_paths: list[str] | None = None,
     ) -> None:
@@ -88,30 +94,44 @@ class ImageDataModule(LightningDataModule):
             raise UserError(f"data.val_fraction is {val_fraction}: it must lie between 0 and 1")
         for name, value, least in (
             ("batch_size", batch_size, 1),
+            ("epoch_size", epoch_size, 1),
             ("holdout_per_class", holdout_per_class, 0),
+            ("num_workers", num_workers, 0),
             ("train_per_class", train_per_class, 1),
+            ("unseen_groups", unseen_groups, 0),
         ):
             if value is not None and value < least:
                 raise UserError(f"data.{name} is {value}: it must be at least {least}")
+        if class_emphasis and emphasis_from:
+            raise UserError("data.emphasis_from and data.class_emphasis say the same thing in two ways: drop one")
         self.root, self.splits_file = root, splits
+        self.chosen_classes, self.on_broken, self.group_by = classes, on_broken, group_by
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.val_fraction, self.holdout_per_class, self.train_per_class = (
-            val_fraction,
-            holdout_per_class,
-            train_per_class,
-        )
-        self.batch_size, self.balanced = batch_size, balanced
+        self.draw: dict[str, Any] = {
+            "split_by": split_by,
+            "unseen_groups": unseen_groups,
+            "val_fraction": val_fraction,
+            "holdout_per_class": holdout_per_class,
+            "train_per_class": train_per_class,
+            "seed": self.seed,
+        }
+        self.batch_size, self.balanced, self.epoch_size = batch_size, balanced, epoch_size
+        self.class_emphasis, self.emphasis_from = class_emphasis or {}, emphasis_from
+        self.augment, self.num_workers, self.device_cache = augment, num_workers, device_cache
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.size = (height, width)
         self.predict_paths = predict_paths
         self.pictures: list[Picture] = []
+        self.left_out: list[tuple[str, str]] = []
         self.sets: dict[str, ImageArray] = {}
         self.predict_files: list[Path] = []
+        self._training: ResumableLoader | None = None
+        self._resumed_at: dict[str, int] | None = None
 
     @property
     def classes(self) -> list[str]:
         """Class names; a label is a position in them."""
-        return sorted({picture.label for picture in self.pictures})
+        return self.chosen_classes or sorted({picture.label for picture in self.pictures})
 
     @property
     def source(self) -> str:
@@ -125,90 +145,159 @@ class ImageDataModule(LightningDataModule):
         return [split for split in EVALUATED if split in present]
 
     def prepare_data(self) -> None:
-        """Makes the embedded data set and finds the pictures, so that a wrong folder shows before a run begins."""
+        """Makes the embedded data set, finds and decodes the pictures: what is wrong shows before a run begins."""
         if self.predict_paths is None:
-            self._settle_splits()
+            self._settle()
 
     def setup(self, stage: str) -> None:
-        """Finds the pictures, settles their splits and decodes those that `stage` needs, each once."""
+        """Finds the pictures, settles their splits and puts together the sets that `stage` needs, each once."""
         if stage == "predict":
             self.predict_files = find_pictures(self.predict_paths or [])
             images = read_all(self.predict_files, self.size)
-            self.sets["predict"] = ImageArray(images, np.full(len(images), -1))
+            self.sets["predict"] = ImageArray(images, np.arange(len(images)), np.full(len(images), -1))
             return
-        self._settle_splits()
-        root = self._folder()
-        wanted = {"fit": ["train", "val"], "validate": ["val"], "test": self.evaluated}[stage]
-        for split in wanted:
+        self._settle()
+        for split in {"fit": ["train", "val"], "validate": ["val"], "test": self.evaluated}[stage]:
             if split not in self.sets:
-                self.sets[split] = self._read(root, split)
+                self.sets[split] = self._set(split)
+        if stage == "fit":
+            self._warn_of_leaks()
 
     def normalisation(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of the training pixels, a list of one each, in grey levels 0 to 255."""
-        images = self.sets["train"].images
-        sample = images[:: max(1, len(images) // 10_000)]  # 10,000 images settle it, and every class is among them
-        histogram = torch.bincount(sample.flatten(), minlength=256).double()
-        levels = torch.arange(256, dtype=torch.float64)
+        data = self.sets["train"]
+        sample = data.rows[:: max(1, len(data) // 10_000)]  # 10,000 images settle it, and every class is among them
+        histogram = np.zeros(256)
+        for start in range(0, len(sample), 1_000):
+            histogram += np.bincount(data.images[sample[start : start + 1_000]].ravel(), minlength=256)
+        levels = np.arange(256)
         mean = (histogram @ levels) / histogram.sum()
         variance = (histogram @ (levels - mean) ** 2) / histogram.sum()
-        return [mean.item()], [max(variance.sqrt().item(), 1.0)]  # one grey level at least: a blank set divides by zero
+        return [float(mean)], [max(float(variance) ** 0.5, 1.0)]  # at least one: a blank set divides by zero
 
     def train_dataloader(self) -> DataLoader[Batch]:
         data = self.sets["train"]
-        order = EpochOrder(data.labels.numpy(), seed=self.seed, balanced=self.balanced, **self._ranks())
-        return self._loader(data, order)
+        emphasis = confusion_emphasis(Path(self.emphasis_from)) if self.emphasis_from else self.class_emphasis
+        weights = class_weights(data.labels, self.classes, balanced=self.balanced, emphasis=emphasis)
+        order = EpochOrder(
+            data.labels,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            size=self.epoch_size,
+            weights=weights,
+            **self._ranks(),
+        )
+        if weights is not None:
+            self._tell_repeats(data.labels, class_shares(order.size, weights))
+        self._training = ResumableLoader(data, sampler=order, **self._loading())
+        if self._resumed_at:
+            self._training.load_state_dict(self._resumed_at)
+        return self._training
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.sets["val"])
+        return self._in_turn("val")
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        return [self._loader(self.sets[split]) for split in self.evaluated]
+        return [self._in_turn(split) for split in self.evaluated]
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.sets["predict"])
+        return self._in_turn("predict")
 
-    def _folder(self) -> Path:
-        return Path(self.root) if self.root else hand_signs_root()
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augments training images, on the device where they are."""
+        if batch.seeds is None:
+            return batch
+        images, labels = self.augment(batch.images, batch.labels, batch.seeds, len(self.classes))
+        return Batch(images, labels, batch.seeds)
 
-    def _settle_splits(self) -> None:
+    def state_dict(self) -> dict[str, int]:
+        """The place in the training epoch, for checkpoints.
+
+        Lightning saves the loader's own, too, but gives it back too late: whoever asks for the number of steps, as a
+        cosine must, has made the loader by then.
+        """
+        return self._training.state_dict() if self._training else {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on at that place."""
+        self._resumed_at = state
+
+    def _settle(self) -> None:
+        """Which pictures there are, decoded, and which of them is in which split."""
         if self.pictures:
             return
-        if self.splits_file:
-            self.pictures = read_splits(Path(self.splits_file))
-        else:
-            self.pictures = draw_splits(
-                scan(self._folder()),
-                val_fraction=self.val_fraction,
-                holdout_per_class=self.holdout_per_class,
-                train_per_class=self.train_per_class,
-                seed=self.seed,
-            )
+        found = collect(
+            self.root,
+            size=self.size,
+            splits=self.splits_file,
+            classes=self.chosen_classes,
+            group_by=self.group_by,
+            skip_broken=self.on_broken == "skip",
+        )
+        self._images, self.left_out = found.images, found.left_out
+        self._row = {picture.path: row for picture, row in zip(found.pictures, found.rows.tolist(), strict=True)}
+        self.pictures = found.pictures if self.splits_file else draw_splits(found.pictures, **self.draw)
+        self._report()
+
+    @rank_zero_only
+    def _report(self) -> None:
         counts = Counter(picture.split for picture in self.pictures)
         found = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts[split])
         log.info("data: %s; %d classes; %s", self.source, len(self.classes), found)
+        if not self.splits_file:
+            Console().print(table_of(self.pictures, self.left_out))
 
-    def _read(self, root: Path, split: str) -> ImageArray:
+    @rank_zero_only
+    def _warn_of_leaks(self) -> None:
+        """Says so when pictures to be scored have near twins among those trained on: the score is of memory then."""
+        rows = np.concatenate((self.sets["val"].rows, self.sets["train"].rows))
+        evaluated, trained = np.split(np.arange(len(rows)), [len(self.sets["val"])])
+        share = leak_share(self._images, rows, evaluated, trained)
+        if share > 0.01:
+            log.warning(
+                "at least %.1f %% of the validation pictures have a near twin in training: accuracy there says little "
+                "about new people or videos; see gfnet audit, and split by group: data.group_by, data.split_by",
+                100 * share,
+            )
+
+    def _set(self, split: str) -> ImageArray:
         number = {name: position for position, name in enumerate(self.classes)}
         pictures = [picture for picture in self.pictures if picture.split == split]
         if not pictures:
             raise UserError(f"data.splits: {self.splits_file} has no {split} pictures")
-        images = read_all([root / picture.path for picture in pictures], self.size)
-        return ImageArray(images, np.array([number[picture.label] for picture in pictures]))
+        rows = np.array([self._row[picture.path] for picture in pictures])
+        labels = np.array([number[picture.label] for picture in pictures])
+        trainer = self.trainer
+        device = trainer.strategy.root_device if self.device_cache and trainer else None
+        return ImageArray(self._images, rows, labels, device)
+
+    @rank_zero_only
+    def _tell_repeats(self, labels: npt.NDArray[np.int64], shares: npt.NDArray[np.int64]) -> None:
+        """Says how often an image of each class comes in an epoch."""
+        counts = np.bincount(labels, minlength=len(self.classes))
+        told = ", ".join(
+            f"{name} {share:,} ({share / max(1, count):.2g}x)"
+            for name, share, count in zip(self.classes, shares, counts, strict=True)
+        )
+        log.info("images an epoch by class, and how often each of them comes: %s", told)
 
     def _ranks(self) -> dict[str, int]:
         trainer = self.trainer
         return {"rank": trainer.global_rank, "ranks": trainer.world_size} if trainer else {"rank": 0, "ranks": 1}
 
-    def _loader(self, data: ImageArray, order: EpochOrder | None = None) -> DataLoader[Batch]:
-        ranks = self._ranks()
-        return DataLoader(
-            data,
-            batch_size=self.batch_size,
-            sampler=order or range(ranks["rank"], len(data), ranks["ranks"]),  # every image once on any number of ranks
-            collate_fn=_already_a_batch,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(self.seed),  # leaves the global one to dropout: resume is exact
-        )
+    def _in_turn(self, split: str) -> DataLoader[Batch]:
+        data = self.sets[split]
+        order = in_turn(len(data), batch_size=self.batch_size, **self._ranks())
+        return DataLoader(data, sampler=order, **self._loading())
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "batch_size": None,  # a sampler's item is a whole batch already
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available() and not self.device_cache,
+            "generator": torch.Generator().manual_seed(self.seed),  # leaves the global one to dropout: resume is exact
+        }
 
 
 def find_pictures(paths: list[str]) -> list[Path]:
@@ -229,7 +318,3 @@ def find_pictures(paths: list[str]) -> list[Path]:
             raise UserError(f"data.predict_paths: no picture at {path}")
         found += files
     return found
-
-
-def _already_a_batch(batch: Any) -> Any:  # noqa: ANN401  (DataLoader's type is for lists of items)
-    return batch

@@ -1,70 +1,320 @@
-"""Pictures on disk -> one uint8 array in memory, decoded once, on all cores.
+"""Pictures on disk -> uint8 grey levels, each stretched to one size; many of them on all cores.
 
-Pillow lets go of Python's lock while it decodes, so threads are enough. 223,000 pictures of 96 x 96 are 2 GB.
+What becomes of an unusual picture: colour is turned to grey (ITU-R 601); what is transparent shows white, as on a page;
+of an animation or a stack of pages the first is taken; a camera's rotation is applied; 16-bit grey keeps its upper 8
+bits; grey without a fixed range (32-bit integers, floats) is stretched from its own least to its greatest value. A
+picture that cannot be decoded whole, or of more than `MAX_PIXELS`, is broken: nothing stands in for it.
+
+Many pictures are decoded by processes: a small picture is half Python, where threads wait for each other. They are
+plain child processes on pipes, so a script needs no `if __name__ == "__main__"`, and they end when their parent does.
 """
 
+import io
+import json
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import subprocess
+import sys
+import warnings
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
-from rich.progress import track
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from gfnet_pl.errors import UserError
 
-_CHUNK = 256
+DECODING = 1  # a change to any decoded pixel, or to what counts as broken, needs another number
+MAX_PIXELS = 100_000_000  # 10,000 x 10,000: 0.5 GB in colour, times the cores
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # Pillow has more, and some start other programs
+
+_CHUNK_BYTES = 2**21  # decoded pixels that a process sends at once
+_CHUNK_PICTURES = 256
+_WORTH_PROCESSES = 200  # fewer are decoded sooner than two Pythons have started
 _WORTH_A_BAR = 5_000
+_WHITE = 255
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+
+Images = npt.NDArray[np.uint8]
 
 
-def read_grey(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+class BrokenPicture(UserError):
+    """A picture's content cannot be decoded; `reason` says why, without the path."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path} cannot be read as a picture ({reason}); repair or delete it")
+        self.reason = reason
+
+
+class Decoded(NamedTuple):
+    """Some pictures in order: `images` (N, height, width), and the position and reason of each broken one."""
+
+    images: Images
+    broken: list[tuple[int, str]]
+
+
+def read_grey(path: Path, size: tuple[int, int]) -> Images:
     """Reads a picture as grey levels, stretched to `size`.
 
+    Warnings are silenced meanwhile, for the whole process: from several threads use `read_all`.
+
     Args:
-        path: Any file that Pillow reads.
+        path: A PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file, whatever its name ends in.
         size: Height and width in pixels.
 
     Returns:
         (height, width), 0 to 255.
 
     Raises:
-        UserError: The picture is broken or missing, named with the reason.
+        BrokenPicture: The content cannot be decoded whole, or has more than `MAX_PIXELS`.
+        UserError: The file is missing, or the system does not let it be read.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of bombs, odd EXIF and the like: what matters of them is an error here
+        return _read(path, size)
+
+
+def read_all(paths: Sequence[Path], size: tuple[int, int]) -> Images:
+    """Reads many pictures as `read_grey` does, on all cores; (N, height, width). The first broken one is raised."""
+    images = np.empty((len(paths), *size), np.uint8)
+    start = 0
+    with closing(decoded([str(path) for path in paths], size)) as chunks:
+        for chunk in chunks:
+            for position, reason in chunk.broken:
+                raise BrokenPicture(paths[start + position], reason)
+            images[start : start + len(chunk.images)] = chunk.images
+            start += len(chunk.images)
+    return images
+
+
+def decoded(paths: Sequence[str], size: tuple[int, int]) -> Generator[Decoded, None, None]:
+    """Decodes many pictures on all cores, a few MB at a time; a progress bar shows where it takes long.
+
+    Args:
+        paths: As for `read_grey`.
+        size: Height and width in pixels.
+
+    Yields:
+        The pictures in their order, cut into chunks. A broken picture is black there.
+
+    Raises:
+        UserError: As for `read_grey`, or a process ended early.
+    """
+    length = max(1, min(_CHUNK_PICTURES, _CHUNK_BYTES // (size[0] * size[1])))
+    chunks = [paths[start : start + length] for start in range(0, len(paths), length)]
+    if len(paths) < _WORTH_PROCESSES:
+        yield from (_read_chunk(chunk, size) for chunk in chunks)
+        return
+    with closing(_in_processes(chunks, size)) as results:
+        if len(paths) < _WORTH_A_BAR:
+            yield from results
+            return
+        from rich.console import Console  # here, as a child process has no use for it
+        from rich.progress import track
+
+        console = Console(stderr=True)
+        hidden = not console.is_terminal
+        yield from track(results, "reading pictures", len(chunks), transient=True, console=console, disable=hidden)
+
+
+def refuse_broken(folder: Path, broken: Sequence[tuple[str, str]]) -> None:
+    """Raises one error about all broken pictures; does nothing where there are none.
+
+    Args:
+        folder: The data's root.
+        broken: Path below `folder` and reason of each.
+
+    Raises:
+        UserError: There is any: the first ten and the count.
+    """
+    if not broken:
+        return
+    named = ", ".join(f"{path} ({reason})" for path, reason in broken[:10])
+    more = f" and {len(broken) - 10:,} more" if len(broken) > 10 else ""
+    raise UserError(
+        f"{folder}: {len(broken):,} broken picture{'s' * (len(broken) > 1)}: {named}{more}; "
+        "repair or delete them, or give --data.on_broken skip"
+    )
+
+
+def _read(path: Path | str, size: tuple[int, int]) -> Images:
     height, width = size
     try:
-        with Image.open(path) as image:
-            image.draft("L", (width, height))  # a JPEG is decoded in grey and at a reduced scale: twice as fast
-            picture: Image.Image = ImageOps.exif_transpose(image)
-            if picture.mode.startswith("I;16"):  # convert("L") would clip 65,536 levels to the lowest 256
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-            picture = picture.convert("L")
-            if picture.size != (width, height):
-                picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-            return np.asarray(picture)
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            image.draft("L", (max(size), max(size)))  # a JPEG comes in grey and at a reduced scale: twice as fast
+            if (
+                image.format == "TIFF"
+            ):  # else Pillow 13 maps one without compression, and lying sideways maps it wrongly
+                image.filename = ""
+            image.load()
+            turn = _orientation(image)
+            picture = _grey(image)
+            across = (height, width) if turn in _SIDEWAYS else (width, height)
+            if picture.size != across:
+                picture = picture.resize(across, Image.Resampling.BILINEAR, reducing_gap=3.0)
+            if turn in _UPRIGHT:  # last, when the picture is small
+                picture = picture.transpose(_UPRIGHT[turn])
+            pixels: Images = np.asarray(picture)
+            return pixels
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist; if the pictures have moved, give --data.root and --data.splits"
         ) from None
+    except Image.DecompressionBombError:
+        raise BrokenPicture(path, f"it has more than {MAX_PIXELS // 10**6} million pixels") from None
+    except UnidentifiedImageError:
+        empty = os.path.getsize(path) == 0
+        raise BrokenPicture(path, "it is empty" if empty else f"it is none of {', '.join(FORMATS)}") from None
+    except MemoryError:
+        raise UserError(f"{path}: there is not enough memory to decode it; free some or make it smaller") from None
     except Exception as error:  # Pillow raises nearly anything on a broken file, SyntaxError among it
-        raise UserError(f"{path} cannot be read as a picture ({error}); repair or delete it") from None
+        if isinstance(error, OSError) and error.errno is not None:  # the system's refusal says nothing of the content
+            raise UserError(f"{path} cannot be opened ({error.strerror}); make it readable or remove it") from None
+        raise BrokenPicture(path, " ".join(str(error).split()) or type(error).__name__) from None
 
 
-def read_all(paths: Sequence[Path], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Reads many pictures with `read_grey`; (N, height, width). A progress bar shows where it takes long."""
-    images = np.empty((len(paths), *size), np.uint8)
+def _grey(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # convert("L") would clip 65,536 levels to the lowest 256
+        levels = np.asarray(image)
+        grey = (levels >> 8).astype(np.uint8)
+        if "transparency" in image.info:
+            grey[levels == image.info["transparency"]] = _WHITE
+        return Image.fromarray(grey)
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_stretched(np.asarray(image)))
+    if image.has_transparency_data:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        page = Image.new("L", image.size, _WHITE)
+        page.paste(image.convert("L"), mask=image.getchannel("A"))
+        return page
+    return image.convert("L")
 
-    def fill(start: int) -> None:
-        for position, path in enumerate(paths[start : start + _CHUNK], start):
-            images[position] = read_grey(path, size)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        chunks = [pool.submit(fill, start) for start in range(0, len(paths), _CHUNK)]
-        try:
-            for chunk in track(chunks, "reading pictures", disable=len(paths) < _WORTH_A_BAR, transient=True):
-                chunk.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return images
+def _stretched(values: npt.NDArray[np.int32] | npt.NDArray[np.float32]) -> Images:
+    """Least to greatest value -> 0 to 255; one level only is taken as a grey level."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(np.float32(high - low)):
+        raise ValueError("it has values that are no finite numbers")
+    if low == high:
+        return np.full(values.shape, min(max(low, 0), 255), np.uint8)
+    levels: Images = np.rint((values - low) * (255 / (high - low))).astype(np.uint8)
+    return levels
+
+
+def _orientation(image: Image.Image) -> int:
+    """The turn that EXIF asks for, after loading: a TIFF is turned by then, and a PNG may tell it behind its pixels."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged EXIF block does not make the pixels wrong
+        return 1
+
+
+def _read_chunk(paths: Sequence[str], size: tuple[int, int]) -> Decoded:
+    images = np.zeros((len(paths), *size), np.uint8)
+    broken = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for position, path in enumerate(paths):
+            try:
+                images[position] = _read(path, size)
+            except BrokenPicture as error:
+                broken.append((position, error.reason))
+    return Decoded(images, broken)
+
+
+def _in_processes(chunks: Sequence[Sequence[str]], size: tuple[int, int]) -> Generator[Decoded, None, None]:
+    """Results in order, with no more of them in memory than two for each process."""
+    with ExitStack() as stack:
+        idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+        pool = stack.enter_context(ThreadPoolExecutor(_cores()))
+        for _ in range(min(_cores(), len(chunks))):
+            process = stack.enter_context(_start_process(size))
+            stack.callback(_end, process)  # comes before it and its thread are waited for
+            idle.put(process)
+        waiting: deque[Future[Decoded]] = deque()
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        for chunk in chunks:
+            if len(waiting) == 2 * _cores():
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(_ask, idle, chunk, size))
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _start_process(size: tuple[int, int]) -> subprocess.Popen[bytes]:
+    package = str(Path(__file__).parents[2])  # found by the child as it was by us, installed or not
+    path = os.pathsep.join(
+        filter(None, [package, os.environ.get("PYTHONPATH")])
+    )  # an empty entry is the current folder
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", f"from gfnet_pl.data.decode import _serve; _serve({size!r})"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": path},
+        process_group=0,  # Ctrl-C is for the parent
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    with suppress(OSError):  # what it was sent and did not read
+        assert process.stdin
+        process.stdin.close()
+
+
+def _ask(idle: "queue.SimpleQueue[subprocess.Popen[bytes]]", paths: Sequence[str], size: tuple[int, int]) -> Decoded:
+    """Sends a line of JSON, the paths; gets a line of JSON, the broken or an error, and the pixels."""
+    process = idle.get()
+    assert process.stdin and process.stdout
+    pixels = b""
+    wanted = len(paths) * size[0] * size[1]
+    try:
+        process.stdin.write(json.dumps(list(paths)).encode() + b"\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+        if "error" not in answer and len(pixels := process.stdout.read(wanted)) < wanted:
+            raise EOFError
+    except (OSError, ValueError, EOFError):
+        raise UserError(f"a process that decodes pictures ended early, near {paths[0]}; free some memory") from None
+    finally:
+        idle.put(process)  # a dead one too, or the next thread would wait for it for ever
+    if "error" in answer:
+        raise UserError(answer["error"])
+    images = np.frombuffer(pixels, np.uint8).reshape(len(paths), *size)
+    return Decoded(images, [(position, reason) for position, reason in answer["broken"]])
+
+
+def _serve(size: tuple[int, int]) -> None:
+    """What a child process does: answers `_ask` until its parent closes the pipe, or is gone."""
+    source, sink = sys.stdin.buffer, io.FileIO(os.dup(1), "w")
+    os.dup2(2, 1)  # a library that prints must not write among the pixels
+    with io.BufferedWriter(sink) as out:
+        while line := source.readline():
+            try:
+                result = _read_chunk(json.loads(line), size)
+            except UserError as error:
+                out.write(json.dumps({"error": str(error)}).encode() + b"\n")
+            else:
+                out.write(json.dumps({"broken": result.broken}).encode() + b"\n")
+                out.write(result.images.data.cast("B"))
+            out.flush()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,59 +1,195 @@
-"""Which image comes when: a pure function of (seed, epoch, position), cut by rank."""
+"""Which image comes when: a pure function of (seed, epoch, position), cut by rank.
 
-from collections.abc import Iterator
+One order serves every rank, so the ranks' batches of a step, taken together, are that step's batch of a single process
+that has all of them. Where it stopped is a number of batches, so a loader resumes at any of them.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
+from gfnet_pl.errors import UserError
+
+CONFUSION = "val_confusion.csv"  # what a run writes and `emphasis_from` reads
+
 
 def epoch_order(
-    labels: npt.NDArray[np.int64], *, seed: int, epoch: int, balanced: bool = False
+    labels: npt.NDArray[np.int64],
+    *,
+    seed: int,
+    epoch: int,
+    size: int | None = None,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.int64]:
     """The order of an epoch's images.
 
     Args:
-        labels: (N,) class of each image.
+        labels: (N,) class of each image, 0 to C - 1.
         seed: Another seed is another order.
         epoch: Counted from 0.
-        balanced: Every class equally often (to within one image), whatever the counts; a class's images are all used
-            before one of them comes again.
+        size: Images an epoch; N where None. Without weights, smaller epochs go through the set one after another, so
+            every image comes once before one comes twice.
+        weights: (C,) how often a class comes, relative to the others, whatever its count; None for every image equally
+            often. Within an epoch, a class's images are all used before one of them comes again.
 
     Returns:
-        (N,) positions in `labels`.
+        (size,) positions in `labels`.
     """
+    count = len(labels)
+    size = count if size is None else size
+    if weights is None:
+        first, last = epoch * size // count, ((epoch + 1) * size - 1) // count
+        rounds = [np.random.default_rng((seed, number)).permutation(count) for number in range(first, last + 1)]
+        start = epoch * size - first * count
+        order: npt.NDArray[np.int64] = np.concatenate(rounds)[start : start + size]
+        return order
     rng = np.random.default_rng((seed, epoch))
-    if not balanced:
-        return rng.permutation(len(labels))
-    classes = rng.permutation(np.unique(labels))  # at random, who gets the few that the division leaves over
-    shares = np.full(len(classes), len(labels) // len(classes))
-    shares[: len(labels) % len(classes)] += 1
     chosen = []
-    for label, share in zip(classes, shares, strict=True):
+    for label, share in enumerate(class_shares(size, weights, rng)):
         members = np.flatnonzero(labels == label)
-        rounds = -(-share // len(members))
-        chosen.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:share])
+        rounds = [rng.permutation(members) for _ in range(-(-share // max(1, len(members))))]
+        chosen += [np.concatenate(rounds)[:share]] if rounds else []
     return rng.permutation(np.concatenate(chosen))
 
 
-class EpochOrder(Sampler[int]):
-    """Gives a rank its share of `epoch_order`; Lightning calls `set_epoch` before each epoch.
+def class_shares(
+    size: int, weights: npt.NDArray[np.float64], rng: np.random.Generator | None = None
+) -> npt.NDArray[np.int64]:
+    """Whole images of each class, in proportion to `weights`, `size` in all; `rng` says who gets what is left over."""
+    exact = size * weights / weights.sum()
+    shares: npt.NDArray[np.int64] = exact.astype(np.int64)
+    ties = np.zeros(len(weights)) if rng is None else rng.random(len(weights))
+    after = np.lexsort((ties, shares - exact))  # the largest remainders first
+    shares[after[: size - shares.sum()]] += 1
+    return shares
+
+
+class Draw(NamedTuple):
+    """What a batch is made of: `images` (B,) positions in the set and, in training, `seeds` (B,) int64 to augment by.
+
+    A seed is a function of (seed, epoch, position in the epoch's order), and of nothing else.
+    """
+
+    images: npt.NDArray[np.int64]
+    seeds: npt.NDArray[np.int64] | None = None
+
+
+class EpochOrder(Sampler[Draw]):
+    """Gives a rank its batches of `epoch_order`; Lightning calls `set_epoch` before each epoch.
 
     All ranks get equally many images: the few that the division leaves over are left out of this epoch.
+
+    Args:
+        labels: As for `epoch_order`, and so are `seed`, `size` and `weights`.
+        seed: Of the order.
+        batch_size: Images a batch and rank; the last batch may be smaller.
+        size: Images an epoch.
+        weights: How often a class comes.
+        rank: This process's number.
+        ranks: How many there are.
     """
 
     def __init__(
-        self, labels: npt.NDArray[np.int64], *, seed: int, balanced: bool = False, rank: int = 0, ranks: int = 1
+        self,
+        labels: npt.NDArray[np.int64],
+        *,
+        seed: int,
+        batch_size: int,
+        size: int | None = None,
+        weights: npt.NDArray[np.float64] | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
-        self.labels, self.seed, self.balanced, self.rank, self.ranks = labels, seed, balanced, rank, ranks
+        self.labels, self.seed, self.weights = labels, seed, weights
+        self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
+        self.size = len(labels) if size is None else size
         self.epoch = 0
+        self.start = 0  # batches of this epoch that an interrupted run has had
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
 
     def __len__(self) -> int:
-        return len(self.labels) // self.ranks
+        return -(-(self.size // self.ranks) // self.batch_size)
 
-    def __iter__(self) -> Iterator[int]:
-        order = epoch_order(self.labels, seed=self.seed, epoch=self.epoch, balanced=self.balanced)
-        yield from order[self.rank : len(self) * self.ranks : self.ranks].tolist()
+    def __iter__(self) -> Iterator[Draw]:
+        order = epoch_order(self.labels, seed=self.seed, epoch=self.epoch, size=self.size, weights=self.weights)
+        mine = np.arange(self.rank, self.size // self.ranks * self.ranks, self.ranks)
+        seeds = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64).view(np.int64) + mine
+        for batch in range(self.start, len(self)):
+            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            yield Draw(order[mine[part]], seeds[part])
+
+
+def in_turn(count: int, *, batch_size: int, rank: int = 0, ranks: int = 1) -> list[Draw]:
+    """A rank's batches for evaluation: every image once on any number of ranks, so some ranks may have one more."""
+    mine = np.arange(rank, count, ranks)
+    return [Draw(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size)]
+
+
+def class_weights(
+    labels: npt.NDArray[np.int64], classes: Sequence[str], *, balanced: bool, emphasis: dict[str, float]
+) -> npt.NDArray[np.float64] | None:
+    """How often each class comes, for `epoch_order`.
+
+    Args:
+        labels: (N,) class of each training image.
+        classes: Names.
+        balanced: All equally often instead of by their counts.
+        emphasis: Factors by name on top; classes that are not named have 1.
+
+    Returns:
+        (C,) weights, or None where every image comes equally often.
+
+    Raises:
+        UserError: `emphasis` names a class that there is not, or a factor is not above 0.
+    """
+    for name, factor in emphasis.items():
+        if name not in classes:
+            raise UserError(f"data.class_emphasis: no class {name!r} in the data; there are {', '.join(classes)}")
+        if not 0 < factor < float("inf"):
+            raise UserError(f"data.class_emphasis: {name} is {factor}; it must be above 0 (2: twice as often)")
+    if not balanced and not emphasis:
+        return None
+    counts = np.bincount(labels, minlength=len(classes))
+    usual = np.ones(len(classes)) if balanced else counts.astype(np.float64)
+    return usual * [emphasis.get(name, 1.0) for name in classes] * (counts > 0)
+
+
+def confusion_emphasis(run: Path) -> dict[str, float]:
+    """Emphasis from a run's validation: 1 for a class without errors, 2 for the one with the largest share of them.
+
+    A class's errors are its images that were taken for others and the others' that were taken for it.
+
+    Args:
+        run: A run's folder, with its confusion matrix.
+
+    Raises:
+        UserError: The matrix is missing or cannot be read.
+    """
+    path = run / CONFUSION
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        counts = np.array([row[1:] for row in rows], np.int64).reshape(len(header) - 1, len(header) - 1)
+        errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    except FileNotFoundError:
+        raise UserError(f"data.emphasis_from: {path} does not exist; name the folder of a run") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"data.emphasis_from: {path} cannot be read as a confusion matrix ({error})") from None
+    shares = errors / np.maximum(1, counts.sum(1))
+    return {name: float(1 + share / max(shares.max(), 1e-9)) for name, share in zip(header[1:], shares, strict=True)}
+
+
+def write_confusion(run: Path, classes: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
+    """Writes `counts` (C, C), rows are true classes, for `confusion_emphasis`."""
+    with (run / CONFUSION).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("true", *classes))
+        writer.writerows((name, *row) for name, row in zip(classes, counts.tolist(), strict=True))

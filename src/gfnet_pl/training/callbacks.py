@@ -2,16 +2,17 @@
 
 import logging
 import time
+from datetime import timedelta
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gfnet_pl.data.datamodule import Batch
+from gfnet_pl.data.batches import Batch
 from gfnet_pl.training.classifier import GFNetClassifier
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,9 @@ class ProgressBar(RichProgressBar):
 class Throughput(Callback):
     """Logs `train/images_per_second` for each epoch: training steps of all devices, without validation."""
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._images, self._start = 0, time.perf_counter()  # an epoch that is resumed midway does not start again
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._images, self._start = 0, time.perf_counter()
 
@@ -108,15 +112,38 @@ class Throughput(Callback):
         pl_module.log("train/images_per_second", trainer.world_size * self._images / self._seconds)
 
 
+class LastWithinEpoch(ModelCheckpoint):
+    """Writes last.ckpt every ten minutes, so that a run that is killed in a long epoch loses no more than that.
+
+    It is written after an optimizer step only: gradients that are still being accumulated are in no checkpoint. After
+    an epoch's last batch it is left to the checkpoint of the epoch: Lightning 2.6 resumes from here with a wrong count.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", train_time_interval=timedelta(minutes=10), enable_version_counter=False)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
 class FirstBatch(Callback):
-    """Draws the first training batch as the network sees it: after the transfer, normalised, with its labels."""
+    """Draws the first training batch as the network sees it: augmented, normalised, with its labels."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         logger = trainer.logger
         if trainer.current_epoch or batch_idx or not isinstance(logger, TensorBoardLogger):
             return
         assert isinstance(pl_module, GFNetClassifier) and pl_module.classes is not None  # setup has built the net
-        names = [pl_module.classes[label] for label in batch.labels[:32]]
+        labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
+        names = [pl_module.classes[label] for label in labels[:32]]
         figure = draw_images(pl_module.net.normalise(batch.images[:32]).cpu(), names)
         logger.experiment.add_figure("train/first_batch", figure, trainer.global_step)
 

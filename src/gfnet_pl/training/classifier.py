@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from gfnet_pl.data.datamodule import Batch, ImageDataModule
+from gfnet_pl.data.batches import Batch
+from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import EVALUATED
 from gfnet_pl.errors import UserError
 from gfnet_pl.model.gfnet import GFNet
@@ -143,7 +144,8 @@ class GFNetClassifier(LightningModule):
     def _shared_step(self, batch: Batch, split: str) -> Tensor:
         logits = self(batch.images).float()
         loss = F.cross_entropy(logits, batch.labels)
-        self._metrics(split).update(logits.detach(), batch.labels, loss.detach())
+        labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)  # mixed: the larger share counts
+        self._metrics(split).update(logits.detach(), labels, loss.detach())
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -171,7 +173,11 @@ class GFNetClassifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._stop_if_bad()
-        self._log_score("train", self._metrics("train").compute())
+        score = self._metrics("train").compute()
+        self._log_score("train", score)
+        assert self.classes is not None  # setup has built the net
+        drawn = zip(self.classes, score.confusion.sum(1).tolist(), strict=True)
+        self.log_dict({f"train_images/{name}": float(count) for name, count in drawn}, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         score = self._metrics("val").compute()

@@ -19,7 +19,14 @@ from rich.table import Table
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.errors import UserError
 from gfnet_pl.names import RUNS, find_checkpoint, nearest
-from gfnet_pl.training.callbacks import FirstBatch, HyperParameters, ProgressBar, TF32Precision, Throughput
+from gfnet_pl.training.callbacks import (
+    FirstBatch,
+    HyperParameters,
+    LastWithinEpoch,
+    ProgressBar,
+    TF32Precision,
+    Throughput,
+)
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.run_record import RunRecord
 from gfnet_pl.training.warm_start import Source
@@ -114,6 +121,7 @@ class GFNetCLI(LightningCLI):
                 ),
                 # Its own callback: save_last writes only when a top-k save happens.
                 ModelCheckpoint(filename="last", enable_version_counter=False),
+                LastWithinEpoch(),
                 RunRecord(self._parser("fit"), self.config["fit"], stage=self.stage, command=self.command),
             ]
         else:

@@ -1,5 +1,6 @@
 """A run is a folder: `runs/<stage>/version_N/`. What is written there beside checkpoints and TensorBoard's events."""
 
+import csv
 import json
 import os
 import platform
@@ -16,15 +17,19 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.data.order import write_confusion
 from gfnet_pl.data.splits import write_splits
+from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.warm_start import RECORD
 
 _PACKAGES = ("gfnet_pl", "torch", "lightning", "torchmetrics", "jsonargparse", "numpy", "pillow")
 
 
 class RunRecord(SaveConfigCallback):
-    """Writes config.yaml, splits.csv and run.json once `fit` begins, and puts stage, settings and RNG into checkpoints.
+    """Writes what a run is known by, and puts stage, settings and random state into its checkpoints.
 
+    config.yaml, splits.csv, run.json and, where data were left out, left_out.csv are written once `fit` begins, the
+    confusion matrix of the validation set after each epoch.
     The random state makes a resumed run continue bitwise where it stopped: Lightning's checkpoints hold none.
 
     Args:
@@ -48,6 +53,9 @@ class RunRecord(SaveConfigCallback):
         folder = self._folder
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
         write_splits(folder / "splits.csv", data.pictures)
+        if data.left_out:
+            with (folder / "left_out.csv").open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerows([("path", "reason"), *data.left_out])
         facts = provenance(trainer, self.command) | {"stage": self.stage, "data": data.source}
         record = folder / "run.json"  # an entry a session: a resumed run has several
         sessions = json.loads(record.read_text()) if record.is_file() else []
@@ -57,6 +65,11 @@ class RunRecord(SaveConfigCallback):
             trainer.logger.experiment.add_text("config", text)
             facts_text = "\n".join(f"- {key}: {value}" for key, value in facts.items())
             trainer.logger.experiment.add_text("run", facts_text)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, GFNetClassifier) and pl_module.classes is not None  # setup has built the net
+        if trainer.is_global_zero and trainer.logger is not None and "val" in pl_module.scores:
+            write_confusion(self._folder, pl_module.classes, pl_module.scores["val"].confusion.numpy())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         config = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))

@@ -9,6 +9,7 @@ decides: a run of the same stage resumes it exactly, a run of another stage star
 import os
 import pickle
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,8 @@ class Source:
             raise UserError(f"--ckpt_path: {path} is no checkpoint of a GFNetClassifier; give one that gfnet fit wrote")
         record = content.get(RECORD, {})
         config = record.get("config", {}) | {"model": model}
-        settings: dict[str, Any] = {}
-        for group, value in config.items():
-            settings |= (
-                {f"{group}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {group: value}
-            )
-        return cls(path, record.get("stage"), content["epoch"] + 1, settings, weights)
+        settings = dict(_dotted(config))
+        return cls(path, record.get("stage"), _finished_epochs(content), settings, weights)
 
     @property
     def run(self) -> Path | None:
@@ -146,6 +143,22 @@ class Source:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
             raise UserError(f"{self.path}: its weights do not fit the net ({_first_line(error)})") from None
+
+
+def _dotted(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """A config's settings by dotted key; a value that is a dict itself, such as class_emphasis, stays one."""
+    for key, value in settings.items():
+        name = prefix + key
+        if isinstance(value, dict) and (not prefix or name == "data.augment"):
+            yield from _dotted(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _finished_epochs(content: dict[str, Any]) -> int:
+    """A checkpoint's `epoch` is the one that it was written in, which may be half done."""
+    batches = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    return int(content["epoch"]) + bool(batches["is_last_batch"])
 
 
 def _first_line(error: Exception) -> str:

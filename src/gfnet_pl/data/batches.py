@@ -1,0 +1,81 @@
+"""Rows of the cache -> batches: one indexing of an array, with no Python an image."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from gfnet_pl.data.order import Draw, EpochOrder
+
+
+class Batch(NamedTuple):
+    """`images` (B, 1, H, W) grey levels, `labels` and, in training, `seeds`.
+
+    Images are uint8, or float32 once augmented. Labels are (B,) int64, -1 where none are known, or (B, classes) shares
+    after mixup and cutmix. `seeds` (B,) int64 settle the augmentation.
+    """
+
+    images: Tensor
+    labels: Tensor
+    seeds: Tensor | None = None
+
+
+class ImageArray(Dataset[Batch]):
+    """Some rows of an array of decoded images, indexed a whole batch at a time.
+
+    Args:
+        images: (rows, H, W) uint8, which may be a memory map.
+        rows: (N,) those of this set.
+        labels: (N,) int64.
+        device: Where to keep a copy of the images; left out, there is none and batches are read from `images`.
+    """
+
+    def __init__(
+        self,
+        images: npt.NDArray[np.uint8],
+        rows: npt.NDArray[np.int64],
+        labels: npt.NDArray[np.int64],
+        device: torch.device | None = None,
+    ) -> None:
+        self.images, self.rows, self.labels = images, rows, labels
+        self.copy = None if device is None else torch.from_numpy(images[rows]).to(device)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        if self.copy is None:
+            images = torch.from_numpy(self.images[self.rows[draw.images]])
+        else:
+            images = self.copy[torch.from_numpy(draw.images).to(self.copy.device)]
+        seeds = None if draw.seeds is None else torch.from_numpy(draw.seeds)
+        return Batch(images.unsqueeze(1), torch.from_numpy(self.labels[draw.images]), seeds)
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A loader over an `EpochOrder`, whose place in the epoch can be saved and taken up again.
+
+    Worker processes change nothing: the order is asked for only when the epoch's first batch is, and `set_epoch` has
+    been called by then. A plain DataLoader with workers asks before, and gets the order of the epoch before.
+    """
+
+    sampler: EpochOrder
+    _given = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator, see above
+        self._given = self.sampler.start
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and the batches of it that were given."""
+        return {"epoch": self.sampler.epoch, "batches": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on where `state` stopped, until another epoch is set."""
+        self.sampler.epoch, self.sampler.start = state["epoch"], state["batches"]

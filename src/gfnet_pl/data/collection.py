@@ -1,0 +1,83 @@
+"""The pictures that a command works on, decoded: the way from a folder on disk to rows of the cache, before the splits.
+
+Broken pictures are known here, before anything is drawn, so that every set has the size that it was asked to have.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gfnet_pl.data.cache import cached_images
+from gfnet_pl.data.decode import refuse_broken
+from gfnet_pl.data.duplicates import clusters, fingerprints
+from gfnet_pl.data.groups import assign_groups
+from gfnet_pl.data.hand_signs import hand_signs_root
+from gfnet_pl.data.layouts import Found, Picture, scan
+from gfnet_pl.data.splits import read_splits
+from gfnet_pl.errors import UserError
+
+_EMBEDDED_GROUPS = r"(signer\d+)_"
+
+
+class Collection(NamedTuple):
+    """What was found.
+
+    Attributes:
+        pictures: In a stable order, with their provided splits or those of the file, and their groups.
+        rows: (N,) each picture's row in `images`.
+        images: (rows, H, W) uint8, a memory map.
+        left_out: What is not among the pictures, and why.
+    """
+
+    pictures: list[Picture]
+    rows: npt.NDArray[np.int64]
+    images: npt.NDArray[np.uint8]
+    left_out: list[tuple[str, str]]
+
+
+def collect(
+    root: str | None,
+    *,
+    size: tuple[int, int],
+    splits: str | None = None,
+    classes: list[str] | None = None,
+    group_by: str | None = None,
+    skip_broken: bool = False,
+) -> Collection:
+    """Lists, decodes and groups pictures.
+
+    Args:
+        root: A folder or manifest, see `layouts.scan`; the embedded data set where None.
+        size: Height and width to decode to, in pixels.
+        splits: A run's splits.csv: its pictures, splits and groups instead of what is there.
+        classes: As for `layouts.scan`.
+        group_by: As `rule` for `groups.assign_groups`; where None, groups are a manifest's or the embedded data's own.
+        skip_broken: Leave pictures that cannot be read out instead of raising.
+
+    Raises:
+        UserError: As for the functions that this one calls, and where a class has only broken pictures to train on.
+    """
+    embedded = hand_signs_root() if root is None else None
+    source = embedded or Path(root or "")
+    if splits:
+        folder = source.parent if source.suffix.lower() == ".csv" else source
+        found = Found(folder, read_splits(Path(splits)), [])
+    else:
+        found = scan(source, classes)
+    pictures, left_out = found.pictures, found.left_out
+    images, rows, broken = cached_images(found.folder, [picture.path for picture in pictures], size)
+    if broken:
+        if not skip_broken:
+            refuse_broken(found.folder, broken)
+        left_out = [*left_out, *broken]
+        lost = {picture.label for picture in pictures if picture.split == "train"}
+        pictures = [picture for picture, row in zip(pictures, rows, strict=True) if row >= 0]
+        rows = rows[rows >= 0]
+        if lost := lost - {picture.label for picture in pictures if picture.split == "train"}:
+            raise UserError(f"{found.folder}: all training pictures of class {min(lost)} are broken; repair some")
+    rule = group_by or (_EMBEDDED_GROUPS if embedded else None)
+    if rule and not splits:
+        pictures = assign_groups(pictures, rule, lambda: clusters(fingerprints(images, rows)).tolist())
+    return Collection(pictures, rows, images, left_out)

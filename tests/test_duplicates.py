@@ -1,0 +1,259 @@
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gfnet_pl.data.duplicates import clusters, fingerprints, leak_share, nearest_twins
+from gfnet_pl.data.hand_drawing import render
+
+A, B = render("A", signer=2, frame=0).astype(float), render("B", signer=1, frame=0).astype(float)
+
+
+def grey(pixels):
+    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+
+
+def printed(*pictures):
+    return fingerprints(np.stack([grey(picture) for picture in pictures]), np.arange(len(pictures)))
+
+
+def twin_of(one, other):
+    twin, correlation = nearest_twins(printed(one, other), [0], [1])
+    return int(twin[0]), float(correlation[0])
+
+
+def noise(count, side=32, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side), dtype=np.uint8)
+
+
+def reencoded(tmp_path, pixels):
+    Image.fromarray(grey(pixels)).save(tmp_path / "a.jpg", quality=50)
+    return np.asarray(Image.open(tmp_path / "a.jpg"))
+
+
+def test_equal_pixels_correlate_exactly_one_and_no_others_do(tmp_path):
+    other = A.copy()
+    other[40, 40] += 1
+    assert twin_of(A, A) == (1, 1.0)
+    twin, correlation = twin_of(A, other)
+    assert twin == 1
+    assert 0.999 < correlation < 1
+
+
+@pytest.mark.parametrize("change", ["jpeg", "brighter", "contrast", "grain", "shifted"])
+def test_a_copy_that_looks_the_same_is_a_twin(tmp_path, change):
+    copy = {
+        "jpeg": lambda: reencoded(tmp_path, A),
+        "brighter": lambda: A + 12,
+        "contrast": lambda: 100 + 0.8 * (A - 100),
+        "grain": lambda: A + np.random.default_rng(0).normal(0, 6, A.shape),
+        "shifted": lambda: np.concatenate([A[:, :1], A[:, :-1]], axis=1),
+    }[change]()
+    twin, correlation = twin_of(A, copy)
+    assert twin == 1
+    assert 0.98 <= correlation < 1
+
+
+@pytest.mark.parametrize("other", [B, 255 - A, A.T, A[::-1], np.roll(A, 12, axis=1)])
+def test_another_picture_is_no_twin(other):
+    assert twin_of(A, other) == (-1, 0.0)
+
+
+def test_blank_pictures_are_twins_only_where_they_are_equal():
+    prints = printed(np.full((96, 96), 37), np.full((96, 96), 37), np.full((96, 96), 38), A)
+    twin, correlation = nearest_twins(prints, [0, 1, 2, 3], [0, 1, 2, 3])
+    assert twin.tolist() == [1, 0, -1, -1]
+    assert correlation.tolist() == [1, 1, 0, 0]
+    assert clusters(prints).tolist() == [0, 0, 2, 3]
+
+
+def test_a_picture_is_never_its_own_twin():
+    prints = printed(A, B)
+    assert nearest_twins(prints, [0, 1], [0, 1])[0].tolist() == [-1, -1]
+
+
+def test_the_best_twin_is_chosen_and_an_exact_one_before_all():
+    prints = printed(A, A + np.random.default_rng(0).normal(0, 10, A.shape), A + 3, A, B)
+    twin, correlation = nearest_twins(prints, [0, 3, 4], [1, 2])
+    assert twin.tolist() == [2, 2, -1]
+    assert nearest_twins(prints, [0, 3], [0, 1, 2, 3])[0].tolist() == [3, 0]
+    assert correlation[0] < 1
+
+
+def test_no_queries_and_no_pool_are_answered():
+    prints = printed(A, B)
+    assert nearest_twins(prints, [], [0])[0].tolist() == []
+    assert nearest_twins(prints, [0], [])[0].tolist() == [-1]
+    none = fingerprints(np.empty((0, 96, 96), np.uint8), [])
+    assert clusters(none).tolist() == []
+
+
+@pytest.mark.parametrize("size", [(96, 96), (64, 48), (100, 30), (5, 7)])
+def test_thumbnails_are_box_averages_at_any_size(size):
+    picture = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    cells = np.kron(
+        picture.astype(float), np.ones((32, 32))
+    )  # every pixel 32 x 32 times: cells are whole numbers of it
+    small = cells.reshape(32, size[0], 32, size[1]).mean((1, 3))
+    small -= small.mean()
+    got = fingerprints(picture[None], [0]).thumbnails[0].float().reshape(32, 32)
+    torch.testing.assert_close(got, torch.tensor(small / np.linalg.norm(small)).float(), atol=1e-4, rtol=1e-3)
+
+
+def test_only_the_rows_asked_for_are_read_and_in_their_order():
+    images = noise(600)
+    rows = np.random.default_rng(1).permutation(600)[:500]
+    prints, whole = fingerprints(images, rows), fingerprints(images, np.arange(600))
+    torch.testing.assert_close(prints.thumbnails, whole.thumbnails[torch.from_numpy(rows)], atol=2e-4, rtol=0)
+    np.testing.assert_array_equal(prints.digests, whole.digests[rows])
+
+
+def clips(count, frames, seed=0):
+    """Clips of slowly changing pictures with fresh grain, in a random order, some of them blank: (pixels, clip)."""
+    rng = np.random.default_rng(seed)
+    base, drift = rng.normal(0, 1, (2, count, 1, 8, 8))
+    time = np.linspace(0, 1.2, frames)[:, None, None]
+    small = np.cos(time) * base + np.sin(time) * drift
+    pixels = 128 + 40 * np.kron(small, np.ones((4, 4))) + rng.normal(0, 3, (count, frames, 32, 32))
+    pixels[::17] = 90
+    order = rng.permutation(count * frames)
+    return grey(pixels).reshape(-1, 32, 32)[order], np.repeat(np.arange(count), frames)[order]
+
+
+def all_correlations(pixels):
+    flat = pixels.reshape(len(pixels), -1).astype(np.float64)
+    flat -= flat.mean(1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+    return flat @ flat.T
+
+
+def test_no_twin_is_missed_against_all_correlations_in_float64():
+    pixels, _ = clips(300, 10)
+    exact = all_correlations(pixels)
+    np.fill_diagonal(exact, 0)
+    blank = (pixels == 90).all((1, 2))
+    queries, pool = np.arange(0, 3000, 3), np.arange(3000)[::-1]  # more than one block
+    twin, correlation = nearest_twins(fingerprints(pixels, np.arange(3000)), queries, pool)
+    best = exact[np.ix_(queries, pool)].max(1)
+    clear = ~blank[queries] & (np.abs(best - 0.98) > 1e-4)
+    assert 200 < (best[clear] >= 0.98).sum() < clear.sum() - 5  # both answers are asked for
+    np.testing.assert_array_equal(twin[clear] >= 0, best[clear] >= 0.98)
+    found = clear & (twin >= 0)
+    np.testing.assert_allclose(correlation[found], best[found], atol=1e-4)
+    np.testing.assert_allclose(exact[queries[found], twin[found]], best[found], atol=1e-4)
+    assert (correlation[blank[queries]] == 1).all()
+
+
+def test_no_twin_is_missed_where_a_run_has_lowered_the_precision_of_products():
+    # Smooth pictures: nothing is left out of their outlines, so that the bound is the correlation itself. Pairs are as
+    # near to the limit as rounding to grey levels allows, and asked for one at a time, so that none brings another.
+    place = (np.arange(32) + 0.5) * np.pi / 32
+    waves = np.cos(place * np.arange(7)[:, None])
+    one, other = np.random.default_rng(0).normal(0, 1, (2, 400, 7, 7))
+    one[:, 0, 0] = other[:, 0, 0] = 0
+    turned = 0.9803 * one + np.sqrt(1 - 0.9803**2) * other
+    pixels = grey(128 + 9 * (waves.T @ np.concatenate([one, turned]) @ waves))
+    correlation = np.diagonal(all_correlations(pixels), 400)
+    twins = np.flatnonzero((correlation >= 0.98001) & (correlation < 0.983))
+    assert len(twins) > 50
+    prints = fingerprints(pixels, np.arange(800))
+    prints = prints._replace(outlines=prints.outlines.bfloat16().float())  # what bf16 does to an operand
+    assert all(nearest_twins(prints, [twin], [twin + 400])[0] == twin + 400 for twin in twins)
+
+
+def test_clusters_are_the_connected_components_and_named_by_their_first_picture():
+    pixels, _ = clips(150, 20)
+    links = all_correlations(pixels) >= 0.98
+    blank = (pixels == 90).all((1, 2))
+    links |= blank[:, None] & blank
+    one, other = np.nonzero(links)
+    expected = np.arange(len(pixels))
+    while True:
+        spread = expected.copy()
+        np.minimum.at(spread, one, expected[other])
+        if (spread == expected).all():
+            break
+        expected = spread
+    got = clusters(fingerprints(pixels, np.arange(len(pixels))))
+    np.testing.assert_array_equal(got, expected)
+    assert 100 < len(np.unique(got)) < 1500
+
+
+def test_a_clip_is_one_cluster_though_its_ends_are_no_twins():
+    pixels, clip = clips(3, 200)
+    pixels, ordered = pixels[clip == 1], all_correlations(pixels[clip == 1])
+    assert ordered.min() < 0.9
+    assert (clusters(fingerprints(pixels, np.arange(200))) == 0).all()
+
+
+def test_the_leak_is_the_share_with_a_twin_in_training():
+    images = noise(100)
+    images[:10] = images[90:]
+    rows = np.arange(100)
+    assert leak_share(images, rows, np.arange(40), np.arange(40, 100)) == 0.25
+    assert leak_share(images, rows, np.arange(10, 40), np.arange(40, 100)) == 0
+
+
+def test_the_leak_of_nothing_is_none():
+    images = noise(4)
+    assert leak_share(images, np.arange(4), np.array([], int), np.arange(4)) == 0
+    assert leak_share(images, np.arange(4), np.arange(4), np.array([], int)) == 0
+
+
+def test_broken_pictures_take_no_part_in_the_leak():
+    images = noise(10)
+    images[-1] = images[0]
+    assert leak_share(images, np.array([0, 1, -1, -1, 2]), np.arange(2), np.arange(2, 5)) == 0
+    assert leak_share(images, np.array([0, -1, -1, 9]), np.arange(2), np.arange(2, 4)) == 1
+
+
+def test_a_sampled_leak_is_repeatable_and_a_lower_bound_that_videos_stay_close_to():
+    pixels, _ = clips(16, 100)
+    evaluated, trained = np.arange(0, 1600, 4), np.flatnonzero(np.arange(1600) % 4)
+    whole = leak_share(pixels, np.arange(1600), evaluated, trained)
+    sampled = leak_share(pixels, np.arange(1600), evaluated, trained, limit=20)
+    assert sampled == leak_share(pixels, np.arange(1600), evaluated, trained, limit=20)
+    assert whole > 0.99
+    assert 0.9 <= sampled <= 1
+    copies = np.concatenate([noise(2000, 8), noise(2000, 8)])
+    assert leak_share(copies, np.arange(4000), np.arange(2000), np.arange(2000, 4000)) == 1
+    assert 0.2 < leak_share(copies, np.arange(4000), np.arange(2000), np.arange(2000, 4000), limit=40) < 0.6
+
+
+def test_memory_stays_bounded_where_every_picture_is_a_twin_of_every_other(tmp_path):
+    """20,000 pictures have 200 million pairs of twins; of 184 MB of pixels and all pairs nothing may stay in memory."""
+    script = f"""
+        import threading, time, numpy as np, torch
+        torch.set_num_threads(1)
+        from gfnet_pl.data.duplicates import clusters, fingerprints, nearest_twins
+        def private():
+            line = next(line for line in open("/proc/self/status") if line.startswith("RssAnon"))
+            return int(line.split()[1]) / 1000
+        images = np.lib.format.open_memmap({str(tmp_path / "a.npy")!r}, "w+", np.uint8, (20_000, 96, 96))
+        picture = np.random.default_rng(0).integers(0, 200, (96, 96))
+        for row in range(0, 20_000):
+            images[row] = picture + row % 50
+        images = np.lib.format.open_memmap({str(tmp_path / "a.npy")!r}, "r")
+        fingerprints(images, np.arange(300))
+        before, peak, running = private(), [0.0], [True]
+        def watch():
+            while running:
+                peak[0] = max(peak[0], private())
+                time.sleep(0.01)
+        thread = threading.Thread(target=watch)
+        thread.start()
+        prints = fingerprints(images, np.arange(20_000))
+        found = clusters(prints)
+        twin, _ = nearest_twins(prints, np.arange(2_000), np.arange(20_000))
+        running.clear()
+        thread.join()
+        assert (found == 0).all() and (twin >= 0).all()
+        print(peak[0] - before)
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 46 + 110  # 2.3 kB a picture, and the work on blocks
