@@ -1,4 +1,4 @@
-"""What the data engine costs: building the cache, opening it, reading a batch, memory; beside Pillow and plain PyTorch.
+"""What the data engine costs: building the cache, start-up, batches and memory; beside Pillow and plain PyTorch.
 
     OMP_NUM_THREADS=1 python benchmarks/data_engine.py             # all, about 15 minutes on 2 cores
     OMP_NUM_THREADS=1 python benchmarks/data_engine.py build batch
@@ -10,6 +10,7 @@ of neighbours, so that another program on the same cores disturbs it less.
 
 import argparse
 import io
+import os
 import resource
 import shutil
 import statistics
@@ -158,61 +159,61 @@ def batch(work: Path, repeats: int, scale: float) -> None:
     print("|---|---|---|")
     print(f"| {mapped:.2f} ms | {none:.0f} ms ({none / mapped:,.0f} x) | {two:.0f} ms ({two / mapped:,.0f} x) |")
     shutil.rmtree(work / "batch")
-    # An epoch through the DataLoader, with nothing in the model's place, belongs here.
 
 
-OPEN = """
+START = """
 import sys, time
-from pathlib import Path
-import numpy as np
-from gfnet_pl.data.cache import cached_images
-folder, home, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+from gfnet_pl.data.datamodule import ImageDataModule
 def anonymous():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
-names = sys.stdin.read().split("\\n")[:count]
-before = anonymous()
+data = ImageDataModule(sys.argv[1], seed=1)
+before, start = anonymous(), time.perf_counter()
+data.prepare_data()
+data.setup("fit")
+loader = data.train_dataloader()
+next(iter(loader))
+started = time.perf_counter() - start
 start = time.perf_counter()
-cached = cached_images(folder, names, (96, 96), home=home)
-first = cached.images[cached.rows[np.random.default_rng(0).integers(0, count, 512)]]
-print(time.perf_counter() - start, anonymous() - before)
+images = sum(len(batch.labels) for batch in loader)
+print(started, images / (time.perf_counter() - start), anonymous() - before)
 """
 
 
-def open_all(work: Path, repeats: int, scale: float) -> None:
-    print("\n### Opening: all files' sizes and times, every byte verified, the first batch\n")
-    print("| pictures | build | opening | anonymous memory |")
-    print("|---|---|---|---|")
-    count = int(scale * 165_670)
-    names = write_pictures(work / "many", 96, "PNG", count)
+def start_up(work: Path, repeats: int, scale: float) -> None:
+    """The data module as `fit` uses it, in a process of its own each time; imports are not counted."""
+    print("\n### Start-up to the first batch, and an epoch of batches of 512 with nothing in the model's place\n")
+    print("| pictures | build | start-up | images/s | anonymous memory |")
+    print("|---|---|---|---|---|")
     memory = {}
-    for some in (count * 10_000 // 165_670, count):
-        home = work / f"home{some}"
-        building = seconds(partial(cached_images, work / "many", names[:some], SIZE, home=home))
+    environment = os.environ | {"XDG_CACHE_HOME": str(work / "home")}
+    for count in (int(scale * 10_000), int(scale * 165_670)):
+        folder = work / f"many{count}"
+        write_pictures(folder, 96, "PNG", count)
         found = []
-        for _ in range(repeats):
-            command = [sys.executable, "-c", OPEN, str(work / "many"), str(home), str(some)]
-            told = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, check=True).stdout
-            found.append([float(word) for word in told.split()])
-        opening, memory[some] = (statistics.median(column) for column in zip(*found, strict=True))
-        print(f"| {some:,} | {building:.1f} s | {opening:.2f} s | {memory[some] / 1024:.1f} MiB |", flush=True)
-    few, all_of_them = memory
-    growth = 1024 * (memory[all_of_them] - memory[few]) / (all_of_them - few)
+        building = 0.0
+        for turn in range(repeats + 1):
+            begun = time.perf_counter()
+            command = [sys.executable, "-c", START, str(folder)]
+            told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+            if turn:
+                found.append([float(word) for word in told.splitlines()[-1].split()])
+            else:
+                building = time.perf_counter() - begun
+        started, rate, memory[count] = (statistics.median(column) for column in zip(*found, strict=True))
+        print(f"| {count:,} | {building:.1f} s | {started:.2f} s | {rate:,.0f} | {memory[count] / 1024:.0f} MiB |")
+    few, many = memory
+    growth = 1024 * (memory[many] - memory[few]) / (many - few)
     print(f"\nAnonymous memory grows by {growth:.0f} bytes a picture; the pixels are {SIZE[0] * SIZE[1]:,}.")
-    changed = names[: max(1, int(10 * scale))]
-    for name in changed:
-        (work / "many" / name).touch()
-    again = seconds(lambda: cached_images(work / "many", names, SIZE, home=home))
-    print(f"{len(changed)} changed pictures in the {count:,}: {again:.1f} s until the new file is in place.")
 
 
-PARTS = {"build": build, "batch": batch, "open": open_all}
+PARTS = {"build": build, "batch": batch, "start": start_up}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "parts", nargs="*", choices=[*PARTS, []], metavar="PART", help="build, batch, open (default all)"
+        "parts", nargs="*", choices=[*PARTS, []], metavar="PART", help="build, batch, start (default all)"
     )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="times as many pictures (default 1)")

@@ -163,17 +163,21 @@ def test_near_duplicates_are_groups(pictures):
             assert split[path.replace("copy", "")] == where
 
 
+def leak_warnings(data, caplog):
+    caplog.clear()
+    data.setup("fit")
+    data.leak_check.join()
+    return [message for message in caplog.messages if "near twin" in message]
+
+
 def test_a_random_split_of_near_twins_is_warned_of_and_a_split_by_group_is_not(pictures, caplog):
     for label in CLASSES:
         for index in range(20):
             original = pictures / "Train" / label / f"{index:02}.png"
             Image.open(original).save(original.with_name(f"copy{index:02}.png"))
-    module(pictures).setup("fit")
-    (warning,) = [message for message in caplog.messages if "near twin" in message]
+    (warning,) = leak_warnings(module(pictures), caplog)
     assert re.match(r"at least \d+\.\d % of the validation pictures have a near twin in training", warning)
-    caplog.clear()
-    module(pictures, group_by="near-duplicates", split_by="group").setup("fit")
-    assert not [message for message in caplog.messages if "near twin" in message]
+    assert not leak_warnings(module(pictures, group_by="near-duplicates", split_by="group"), caplog)
 
 
 def test_broken_pictures_end_the_command_or_are_left_out_and_listed(pictures):

@@ -10,6 +10,7 @@ import logging
 import os
 from collections import Counter
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 
 import numpy as np
@@ -125,6 +126,7 @@ class ImageDataModule(LightningDataModule):
         self.left_out: list[tuple[str, str]] = []
         self.sets: dict[str, ImageArray] = {}
         self.predict_files: list[Path] = []
+        self.leak_check: Thread | None = None
         self._training: ResumableLoader | None = None
         self._resumed_at: dict[str, int] | None = None
 
@@ -160,8 +162,9 @@ class ImageDataModule(LightningDataModule):
         for split in {"fit": ["train", "val"], "validate": ["val"], "test": self.evaluated}[stage]:
             if split not in self.sets:
                 self.sets[split] = self._set(split)
-        if stage == "fit":
-            self._warn_of_leaks()
+        if stage == "fit" and not self.splits_file:  # a run that goes on with another's splits has been told
+            self.leak_check = Thread(target=self._warn_of_leaks)  # takes a second or two, and training need not wait
+            self.leak_check.start()
 
     def normalisation(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of the training pixels, a list of one each, in grey levels 0 to 255."""
