@@ -1,4 +1,4 @@
-# make fit    sets up, trains the quick net on the embedded data, tests it
+# make fit    sets up, trains the quick net by the robust recipe on the embedded data, tests it
 # make test   sets up, checks style and types, runs the tests
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,7 @@ $(BIN)/gfnet: pyproject.toml
 	touch $@
 
 fit: setup
-	$(BIN)/gfnet fit --config base.yaml --config quick.yaml
+	$(BIN)/gfnet fit --config base.yaml --config quick.yaml --config robust.yaml
 	$(BIN)/gfnet test
 
 test: setup
