@@ -1,10 +1,12 @@
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import QUIET
+from conftest import CLASSES, QUIET
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gfnet_pl.cli import _with_paths, main
 from gfnet_pl.names import find_config
@@ -181,3 +183,41 @@ def test_words_after_predict_paths_are_one_list():
         "--x",
         "y",
     ]
+
+
+def test_the_images_of_each_class_that_an_epoch_had_are_in_tensorboard(tiny, pictures):
+    for path in sorted((pictures / "Train" / "bee").iterdir())[4:]:
+        path.unlink()
+    balanced = ["--data.balanced=true", "--data.class_emphasis={ant: 2}", "--data.epoch_size=80"]
+    assert main([*tiny, "--data.holdout_per_class=0", *balanced]) == 0
+    (events,) = Path("runs/base/version_0").glob("events*")
+    scalars = EventAccumulator(str(events)).Reload()
+    drawn = {name: [event.value for event in scalars.Scalars(f"train_images/{name}")] for name in CLASSES}
+    assert drawn == {"ant": [40, 40], "bee": [20, 20], "Cat": [20, 20]}
+
+
+def test_what_was_left_out_is_listed_in_the_run(tiny, pictures):
+    (pictures / "Train" / "bee" / "07.png").write_bytes(b"\x89PNG broken")
+    assert main([*tiny, "--data.on_broken=skip", "--trainer.max_epochs=1"]) == 0
+    (row,) = csv.DictReader(Path("runs/base/version_0/left_out.csv").read_text().splitlines())
+    assert row["path"] == "Train/bee/07.png"
+    assert main(["test", *QUIET]) == 0
+
+
+def test_a_run_writes_the_confusion_matrix_that_emphasis_is_taken_from(tiny):
+    assert main([*tiny, "--trainer.max_epochs=1"]) == 0
+    rows = list(csv.reader(Path("runs/base/version_0/val_confusion.csv").read_text().splitlines()))
+    assert rows[0] == ["true", *sorted(CLASSES)]
+    assert [sum(map(int, row[1:])) for row in rows[1:]] == [2, 2, 2]
+    again = ["--data.emphasis_from=runs/base/version_0", "--data.balanced=true", "--trainer.max_epochs=1"]
+    assert main([*tiny, *again]) == 0
+
+
+def test_audit_says_what_the_splits_leak(pictures, capsys):
+    assert main(["audit", str(pictures), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["splits"] == {"train": 60, "unseen": 15, "test": 12}
+    assert main(["audit", "nowhere"]) == 2
+    assert "nowhere is not a folder" in last_line(capsys)
+    assert main(["audit", "--pge"]) == 2
+    assert "gfnet audit: " in last_line(capsys)

@@ -15,7 +15,7 @@ from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"})
-_CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+_CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "hand_signs.json"})  # the last is the embedded set's own
 
 
 class Listing(NamedTuple):
