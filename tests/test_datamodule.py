@@ -134,6 +134,15 @@ def test_chosen_classes_come_in_their_order(pictures):
     assert set(data.sets["train"].labels.tolist()) == {0, 1}
 
 
+def test_chosen_classes_are_found_however_their_accents_are_coded(tmp_path):
+    for name in ("\u00e4", "o"):  # one code point on disk, two in the option
+        for index in range(3):
+            write_picture(tmp_path / name / f"{index}.png", "ant", index)
+    data = module(tmp_path, classes=["o", "a\u0308"])
+    data.setup("fit")
+    assert set(data.sets["train"].labels.tolist()) == {0, 1}
+
+
 def test_whole_groups_are_kept_for_validation_and_as_unseen(pictures):
     data = module(pictures, group_by=r"/(\d)\d\.png", split_by="group", unseen_groups=0)
     data.setup("fit")

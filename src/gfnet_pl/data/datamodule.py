@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +107,8 @@ class ImageDataModule(LightningDataModule):
         if class_emphasis and emphasis_from:
             raise UserError("data.emphasis_from and data.class_emphasis say the same thing in two ways: drop one")
         self.root, self.splits_file = root, splits
-        self.chosen_classes, self.on_broken, self.group_by = classes, on_broken, group_by
+        self.chosen_classes = [normalize("NFC", name) for name in classes] if classes else None  # as labels are
+        self.on_broken, self.group_by = on_broken, group_by
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.draw: dict[str, Any] = {
             "split_by": split_by,

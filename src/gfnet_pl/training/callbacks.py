@@ -119,6 +119,8 @@ class LastWithinEpoch(ModelCheckpoint):
     an epoch's last batch it is left to the checkpoint of the epoch: Lightning 2.6 resumes from here with a wrong count.
     """
 
+    STEPS = 10  # between looks at the clock, for which several devices must talk to each other
+
     def __init__(self) -> None:
         super().__init__(filename="last", train_time_interval=timedelta(minutes=10), enable_version_counter=False)
 
@@ -130,7 +132,8 @@ class LastWithinEpoch(ModelCheckpoint):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
+        between = self.STEPS * trainer.accumulate_grad_batches
+        if (batch_idx + 1) % between == 0 and not trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
