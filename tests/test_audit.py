@@ -278,7 +278,6 @@ def test_the_page_s_thumbnails_are_the_pictures_they_are_named_by(root, tmp_path
     ("options", "message"),
     [
         (["{root}", "--pgae", "x"], r"gfnet audit: unrecognized arguments: --pgae"),
-        ([], r"gfnet audit: the following arguments are required: DIR"),
         (["{root}/none"], r"none"),
         (["{root}", "--page", "{root}/no folder/p.html"], r"--page: .*no folder is not a folder; make it first"),
         (["{root}", "--group-by", "(nowhere)"], r"group_by"),

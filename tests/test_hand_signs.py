@@ -125,7 +125,7 @@ def start_many(folder):
     while len({p.name for p in folder.glob(".*partial*/*/*/signer*.png")} & {FIRST, SECOND}) < 2:
         if run.poll() is not None or time.monotonic() > end:
             run.kill()
-            pytest.fail(f"no run under way: {run.communicate(timeout=10)}")
+            pytest.fail(f"no run under way: {run.communicate(timeout=60)}")
         time.sleep(0.02)
     return run
 
@@ -248,7 +248,7 @@ def test_importing_the_data_set_does_not_import_torch():
 def test_killed_run_leaves_nothing_to_trust_and_a_later_run_cleans_up(tmp_path):
     run = start_many(tmp_path)
     run.kill()
-    run.communicate(timeout=10)  # ends only when the workers, which share the pipe, have ended too
+    run.communicate(timeout=60)  # ends only when the workers, which share the pipe, have ended too
     (left,) = tmp_path.glob(".*partial*")
     assert not (tmp_path / "signs").exists() and not (left / "hand_signs.json").exists()
     out = write_hand_signs(tmp_path / "first", **SMALL, processes=1)
@@ -261,7 +261,7 @@ def test_killed_run_leaves_nothing_to_trust_and_a_later_run_cleans_up(tmp_path):
 def test_interrupt_ends_the_workers_and_removes_the_partial_folder(tmp_path):
     run = start_many(tmp_path)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does
-    _, errors = run.communicate(timeout=10)
+    _, errors = run.communicate(timeout=60)
     assert run.returncode == -signal.SIGINT
     assert errors.count("Traceback") <= 1, errors  # the workers are silent
     assert [p.name for p in tmp_path.iterdir()] == ["many.py"]
