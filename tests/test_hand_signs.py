@@ -120,6 +120,7 @@ def start_many(folder):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     end = time.monotonic() + 15
     while len({p.name for p in folder.glob(".*partial*/*/*/signer*.png")} & {FIRST, SECOND}) < 2:
