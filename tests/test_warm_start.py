@@ -127,6 +127,8 @@ def test_the_mean_time_settings_of_a_resumed_run_are_its_own(base, first_step):
     [
         (["--model.depth=3"], "model.depth is 3 in this command but 2 in"),
         (["--data.holdout_per_class=5"], "data.holdout_per_class is 5 in this command, but the splits come from"),
+        (["--data.split_by=group"], "data.split_by is group in this command, but the splits come from"),
+        (["--data.group_by=blocks"], "data.group_by is blocks in this command, but the splits come from"),
         (
             ["--stage=base", "--trainer.max_epochs=9", "--data.batch_size=8"],
             "data.batch_size is 8 in this command but 16",

@@ -21,7 +21,14 @@ from gfnet_pl.training.classifier import GFNetClassifier
 
 RECORD = "gfnet_pl"  # the checkpoint's entry with the run's stage and resolved config
 
-_DRAWS_SPLITS = ("data.val_fraction", "data.holdout_per_class", "data.train_per_class")
+_DRAWS_SPLITS = (
+    "data.group_by",
+    "data.split_by",
+    "data.unseen_groups",
+    "data.val_fraction",
+    "data.holdout_per_class",
+    "data.train_per_class",
+)
 _MAY_MOVE = ("data.root", "data.splits")  # the same pictures may lie elsewhere by now
 _RECIPE = ("model.lr", "model.weight_decay", "model.decay_matrices_only", "model.warmup_epochs")
 _REGULARISATION = ("model.dropout", "model.drop_path")
