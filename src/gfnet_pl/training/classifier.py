@@ -69,7 +69,8 @@ class SetMetrics(nn.Module):
 
     def compute(self) -> Score:
         """Gives the score and starts anew."""
-        confusion = self.confusion.compute().cpu()
+        classes = self.confusion.num_classes
+        confusion = self.confusion.compute().cpu().reshape(classes, classes)  # of one class it is a lone number
         score = Score(confusion, self.loss.compute().item() / max(1, int(confusion.sum())))
         self.confusion.reset()
         self.loss.reset()
@@ -141,33 +142,42 @@ class GFNetClassifier(LightningModule):
         logits: Tensor = self.net(images)
         return logits
 
-    def _shared_step(self, batch: Batch, split: str) -> Tensor:
-        logits = self(batch.images).float()
+    def _shared_step(self, batch: Batch, logits: Tensor, split: str) -> Tensor:
+        logits = logits.float()
         loss = F.cross_entropy(logits, batch.labels)
         labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)  # mixed: the larger share counts
         self._metrics(split).update(logits.detach(), labels, loss.detach())
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self._shared_step(batch, "train")
+        loss = self._shared_step(batch, self(batch.images), "train")
         self._watch(loss.detach())
         schedule: Any = self.lr_schedulers()
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/lr", schedule.get_last_lr()[0])
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._shared_step(batch, "val")
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """`logits` (B, classes) and `features` (B, C), for callbacks."""
+        return self._evaluation_step(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._shared_step(batch, self._test_sets[dataloader_idx])
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """The same."""
+        return self._evaluation_step(batch, self.test_sets[dataloader_idx])
+
+    def _evaluation_step(self, batch: Batch, split: str) -> dict[str, Tensor]:
+        features = self.net.features(batch.images)
+        logits = self.net.head(features)
+        self._shared_step(batch, logits, split)
+        return {"logits": logits, "features": features}
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """(B, classes) probabilities."""
-        return self.forward(batch.images).float().softmax(1)
+        """(B, classes) logits."""
+        return self.forward(batch.images).float()
 
     @property
-    def _test_sets(self) -> list[str]:
+    def test_sets(self) -> list[str]:
+        """Names of the sets that `test` goes through, in the order of its loaders."""
         data = getattr(self.trainer, "datamodule", None)
         return data.evaluated if isinstance(data, ImageDataModule) else ["test"]
 
@@ -189,7 +199,7 @@ class GFNetClassifier(LightningModule):
             self.log_dict({f"val_class/{name}": value for name, value in by_class}, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
-        self.scores = {split: self._metrics(split).compute() for split in self._test_sets}
+        self.scores = {split: self._metrics(split).compute() for split in self.test_sets}
         for split, score in self.scores.items():
             self._log_score(f"test/{split}", score)
 

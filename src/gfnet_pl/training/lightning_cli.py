@@ -14,10 +14,22 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
-from rich.table import Table
 
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.errors import UserError
+from gfnet_pl.evaluation.calibration import Calibration, probabilities
+from gfnet_pl.evaluation.figures import figures_table
+from gfnet_pl.evaluation.results import (
+    METRICS,
+    PREDICTIONS,
+    Results,
+    SetResults,
+    likeliest,
+    read_calibration,
+    refuse_bad_outputs,
+    sha256,
+    write_results,
+)
 from gfnet_pl.names import RUNS, find_checkpoint, nearest
 from gfnet_pl.training.callbacks import (
     FirstBatch,
@@ -28,12 +40,11 @@ from gfnet_pl.training.callbacks import (
     Throughput,
 )
 from gfnet_pl.training.classifier import GFNetClassifier
+from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.run_record import RunRecord
 from gfnet_pl.training.warm_start import Source
 
 log = logging.getLogger(__name__)
-
-PREDICTIONS = Path("predictions.csv")
 
 
 def run_trainer(args: list[str], command: list[str]) -> None:
@@ -59,6 +70,7 @@ class GFNetCLI(LightningCLI):
         self.command = command
         self.source: Source | None = None
         self.stage = "base"
+        self.outputs = KeepOutputs()
         super().__init__(
             GFNetClassifier,
             ImageDataModule,
@@ -126,6 +138,7 @@ class GFNetCLI(LightningCLI):
             ]
         else:
             kwargs["enable_checkpointing"] = False
+            callbacks.append(self.outputs)
         self.trainer_defaults["callbacks"] = callbacks
         if settings["logger"] in (None, True):
             kwargs["logger"] = self._logger()
@@ -192,32 +205,73 @@ class GFNetCLI(LightningCLI):
         log.info("checkpoint %s (stage %s, %d epochs)", self.source.path, self.source.stage, self.source.epochs)
 
     def after_test(self) -> None:
-        self._show_scores()
+        """Writes the predictions, the figures and the calibration into the run, and shows the figures."""
+        results = self._results()
+        self._show(results)
+        if self.trainer.is_global_zero:
+            assert self.source is not None  # as in _evaluated
+            folder = self.source.run or self.source.path.parent
+            write_results(folder, results)
+            log.info("picture by picture: %s; the figures: %s", folder / PREDICTIONS, folder / METRICS)
 
     def after_validate(self) -> None:
-        self._show_scores()
+        """Shows the figures of the validation set."""
+        self._show(self._results())
 
-    def _show_scores(self) -> None:
-        table = Table(title=str(self._get(self.config, "ckpt_path")), caption=self.datamodule.source)
-        for heading in ("set", "images", "right", "accuracy", "macro accuracy", "loss"):
-            table.add_column(heading, justify="left" if heading == "set" else "right")
-        for split, score in self.model.scores.items():
-            shares = (f"{score.accuracy:.2%}", f"{score.macro_accuracy:.2%}")
-            table.add_row(split, f"{score.images:,}", f"{score.correct:,}", *shares, f"{score.loss:.4f}")
-        Console().print(table)
+    def _show(self, results: Results) -> None:
+        if self.trainer.is_global_zero:
+            title = (
+                f"{results.checkpoint['path']} ({results.checkpoint['stage']}, {results.checkpoint['epochs']} epochs)"
+            )
+            Console().print(figures_table(results.figures, title=title, caption=results.source))
+            if results.gap:
+                Console().print(results.gap.sentence, highlight=False)
+
+    def _results(self) -> Results:
+        source = self.source
+        assert source is not None  # as in _evaluated
+        data: ImageDataModule = self.datamodule
+        sets = {
+            split: SetResults(
+                [picture for picture in data.pictures if picture.split == split],
+                data.sets[split].labels,
+                outputs.logits.numpy(),
+                outputs.features.numpy(),
+            )
+            for split, outputs in self.outputs.sets.items()
+        }
+        refuse_bad_outputs(sets)
+        return Results(
+            classes=self.model.classes,
+            checkpoint={
+                "path": str(source.path),
+                "sha256": sha256(source.path),
+                "stage": source.stage,
+                "epochs": source.epochs,
+            },
+            source=data.source,
+            root=data.root and str(Path(data.root).absolute()),
+            sets=sets,
+        )
 
     def after_predict(self) -> None:
-        """Writes path, label, probability and the three likeliest classes of each picture."""
-        probabilities = torch.cat(self.trainer.predict_loop.predictions)
-        top, classes = probabilities.topk(min(3, probabilities.shape[1]))
-        with PREDICTIONS.open("w", newline="", encoding="utf-8") as file:
+        """Writes path, label, probability, the three likeliest classes and whether to take it, for each picture."""
+        checkpoint = Path(self._get(self.config, "ckpt_path"))
+        calibration = read_calibration(checkpoint)
+        if calibration is None:
+            log.warning(
+                "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it", checkpoint
+            )
+            calibration = Calibration()
+        shares = probabilities(torch.cat(self.trainer.predict_loop.predictions).numpy(), calibration.temperature)
+        threshold = calibration.rejections[0].threshold if calibration.rejections else None
+        with Path(PREDICTIONS).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("path", "label", "probability", "top3"))
-            for path, values, places in zip(self.datamodule.predict_files, top.tolist(), classes.tolist(), strict=True):
-                names = [self.model.classes[place] for place in places]
-                likeliest = " ".join(f"{name}:{value:.4f}" for name, value in zip(names, values, strict=True))
-                writer.writerow((path, names[0], f"{values[0]:.4f}", likeliest))
-        log.info("%d pictures by %s: %s", len(probabilities), self._get(self.config, "ckpt_path"), PREDICTIONS)
+            writer.writerow(("path", "label", "probability", "top3", "accepted"))
+            named = likeliest(shares, self.model.classes)
+            for path, row, share in zip(self.datamodule.predict_files, named, shares.max(1), strict=True):
+                writer.writerow((path, *row, "yes" if threshold is not None and share >= threshold else "no"))
+        log.info("%d pictures by %s: %s", len(shares), checkpoint, PREDICTIONS)
 
 
 def _explain(error: ArgumentError, known: list[str]) -> str:

@@ -1,0 +1,240 @@
+"""The figures of one evaluated set, each with its interval, and the gap between known and unknown groups.
+
+Plain values that are JSON as they are (`dataclasses.asdict`). A class or set without pictures has None where a share
+would be a division by zero.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+from rich.text import Text
+
+from gfnet_pl.evaluation.calibration import (
+    Bin,
+    Calibration,
+    Ints,
+    Rejection,
+    calibration_error,
+    log_loss,
+    probabilities,
+    reliability,
+)
+from gfnet_pl.evaluation.intervals import newcombe, wilson, wilson_of_groups
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many of so many, with the 95 % interval (Wilson) of pictures that are independent; all in 0..1."""
+
+    right: int
+    images: int
+    share: float | None
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, right: int, images: int) -> "Share":
+        return cls(right, images, right / images if images else None, *wilson(right, images))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """How a class went.
+
+    Attributes:
+        recall: Its pictures that were taken for it.
+        precision: The pictures taken for it that are of it.
+        f1: Harmonic mean of the two; None where the class neither has pictures nor was predicted.
+    """
+
+    recall: Share
+    precision: Share
+    f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What a threshold that was settled on validation does on this set.
+
+    Attributes:
+        error_rate: What it was settled for.
+        threshold: See `calibration.Rejection`.
+        accepted: Pictures at or above it, of all.
+        wrong: Errors among those accepted.
+    """
+
+    error_rate: float
+    threshold: float | None
+    accepted: Share
+    wrong: Share
+
+
+@dataclass(frozen=True, slots=True)
+class SetFigures:
+    """How a set went.
+
+    Attributes:
+        accuracy: Pictures that are right.
+        new_groups: 95 % interval of the accuracy on groups like these, see `intervals.wilson_of_groups`; None where
+            groups are too few or not known.
+        macro_accuracy: Mean recall of the classes that have pictures.
+        top3: Pictures whose class is among the three likeliest.
+        log_loss: Mean negative log probability of the true class.
+        calibrated_log_loss: The same at the fitted temperature.
+        calibration_error: Expected calibration error of the probabilities as the net gives them.
+        calibrated_error: The same at the fitted temperature.
+        bins: The reliability diagram at the fitted temperature.
+        acceptance: For each error rate that one might ask for.
+        classes: By name.
+        groups: Accuracy by group, where they are known.
+        confusion: Counts, rows are true classes.
+    """
+
+    accuracy: Share
+    new_groups: tuple[float, float] | None
+    macro_accuracy: float
+    top3: Share
+    log_loss: float
+    calibrated_log_loss: float
+    calibration_error: float
+    calibrated_error: float
+    bins: list[Bin]
+    acceptance: list[Acceptance]
+    classes: dict[str, ClassFigures]
+    groups: dict[str, Share]
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Accuracy on groups that training knew less that on groups that it did not.
+
+    Attributes:
+        seen: Name of the set of known groups.
+        unseen: Name of the set of unknown groups.
+        difference: -1 to 1.
+        low: Lower end of its 95 % interval (Newcombe 1998), over groups where they are known.
+        high: Upper end.
+    """
+
+    seen: str
+    unseen: str
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"{self.seen} less {self.unseen}: {100 * self.difference:.1f} points "
+            f"({100 * self.low:.1f} to {100 * self.high:.1f}): so much does accuracy fall on people never seen"
+        )
+
+
+def set_figures(
+    logits: npt.NDArray[np.floating],
+    labels: Ints,
+    groups: Sequence[str],
+    classes: Sequence[str],
+    calibration: Calibration,
+) -> SetFigures:
+    """Counts a set.
+
+    Args:
+        logits: (N, classes), finite, N at least 1.
+        labels: (N,) positions in `classes`.
+        groups: (N,) names, "" where not known.
+        classes: Names.
+        calibration: Fitted on validation.
+    """
+    predicted = logits.argmax(1)
+    right = predicted == labels
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    hits, of_class, as_class = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    by_class = {
+        name: ClassFigures(
+            Share.of(int(hits[i]), int(of_class[i])),
+            Share.of(int(hits[i]), int(as_class[i])),
+            float(2 * hits[i] / (of_class[i] + as_class[i])) if of_class[i] + as_class[i] else None,
+        )
+        for i, name in enumerate(classes)
+    }
+    of_group = np.array(groups)
+    by_group = {
+        str(name): Share.of(int(right[of_group == name].sum()), int((of_group == name).sum()))
+        for name in np.unique(of_group[of_group != ""])
+    }
+    whole = all(groups)  # pictures without a group belong to nobody, and their interval would be of the others
+    raw, calibrated = (probabilities(logits, value).max(1) for value in (1.0, calibration.temperature))
+    bins = reliability(calibrated, right)
+    likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :3]
+    return SetFigures(
+        accuracy=Share.of(int(right.sum()), len(right)),
+        new_groups=wilson_of_groups([(share.right, share.images) for share in by_group.values()]) if whole else None,
+        macro_accuracy=float((hits[of_class > 0] / of_class[of_class > 0]).mean()),
+        top3=Share.of(int((likeliest == labels[:, None]).sum()), len(labels)),
+        log_loss=log_loss(logits, labels),
+        calibrated_log_loss=log_loss(logits, labels, calibration.temperature),
+        calibration_error=calibration_error(reliability(raw, right)),
+        calibrated_error=calibration_error(bins),
+        bins=bins,
+        acceptance=[_acceptance(rejection, calibrated, right) for rejection in calibration.rejections],
+        classes=by_class,
+        groups=by_group,
+        confusion=confusion.tolist(),
+    )
+
+
+def gap(sets: dict[str, SetFigures]) -> Gap | None:
+    """What the accuracy on known groups hides: that of the holdout set, else of validation, less that on unseen.
+
+    None where there is no unseen set, or nothing to compare it with.
+    """
+    seen = next((name for name in ("holdout", "val") if name in sets), None)
+    if seen is None or "unseen" not in sets:
+        return None
+    one, other = (_with_ends(sets[name]) for name in (seen, "unseen"))
+    return Gap(seen, "unseen", one[0] - other[0], *newcombe(one, other))
+
+
+def figures_table(figures: dict[str, SetFigures], *, title: str, caption: str) -> Table:
+    """All sets as the rows of one table."""
+    table = Table(title=Text(title), caption=Text(caption), box=None, padding=(0, 1, 0, 0))
+    for heading in ("set", "images", "right", "accuracy", "95 %", "new groups", "macro", "top 3", "loss", "ECE"):
+        table.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=True)
+    for name, each in figures.items():
+        share = each.accuracy
+        table.add_row(
+            name,
+            f"{share.images:,}",
+            f"{share.right:,}",
+            f"{share.share:.2%}",
+            _range(share.low, share.high),
+            _range(*each.new_groups) if each.new_groups else "-",
+            f"{each.macro_accuracy:.1%}",
+            f"{each.top3.share:.1%}",
+            f"{each.log_loss:.3f}",
+            f"{each.calibration_error:.3f}",
+        )
+    return table
+
+
+def _range(low: float, high: float) -> str:
+    return f"{100 * low:.1f}-{100 * high:.1f}"
+
+
+def _with_ends(figures: SetFigures) -> tuple[float, float, float]:
+    accuracy = figures.accuracy
+    low, high = figures.new_groups or (accuracy.low, accuracy.high)
+    return accuracy.share or 0.0, low, high
+
+
+def _acceptance(rejection: Rejection, confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> Acceptance:
+    taken = confidence >= rejection.threshold if rejection.threshold is not None else np.zeros(len(right), bool)
+    accepted = int(taken.sum())
+    return Acceptance(*rejection, Share.of(accepted, len(right)), Share.of(int((taken & ~right).sum()), accepted))

@@ -1,0 +1,86 @@
+"""What the net says of every evaluated picture, kept in the order of its set, whatever the number of devices."""
+
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from gfnet_pl.data.batches import Batch
+from gfnet_pl.training.classifier import GFNetClassifier
+
+_Part = tuple[npt.NDArray[np.int64], Tensor, Tensor]
+
+
+class Outputs(NamedTuple):
+    """Of a set, in the order of its pictures: `logits` (N, classes) and `features` (N, C), float32 on the CPU."""
+
+    logits: Tensor
+    features: Tensor
+
+
+class KeepOutputs(Callback):
+    """Collects the outputs of each validation and test.
+
+    Attributes:
+        sets: Those of the last one by set, once it has ended.
+    """
+
+    def __init__(self) -> None:
+        self.sets: dict[str, Outputs] = {}
+        self._parts: dict[str, list[_Part]] = defaultdict(list)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        loader: Any = trainer.val_dataloaders
+        self._keep("val", loader.sampler[batch_idx].images, outputs)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(pl_module, GFNetClassifier)
+        loaders: Any = trainer.test_dataloaders
+        self._keep(pl_module.test_sets[dataloader_idx], loaders[dataloader_idx].sampler[batch_idx].images, outputs)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._put_together(["val"], trainer.world_size)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, GFNetClassifier)
+        self._put_together(pl_module.test_sets, trainer.world_size)
+
+    def _keep(self, split: str, places: npt.NDArray[np.int64], outputs: dict[str, Tensor]) -> None:
+        # They stay where they are until the set is through: a copy for each batch would make a GPU wait.
+        self._parts[split].append((places, outputs["logits"], outputs["features"]))
+
+    def _put_together(self, splits: list[str], ranks: int) -> None:
+        self.sets = {}
+        for split in splits:  # also those of which this rank had no batch: all ranks must take part
+            kept = self._parts[split]
+            parts = [(places, logits.float().cpu(), features.float().cpu()) for places, logits, features in kept]
+            if ranks > 1:
+                of_ranks: list[list[_Part]] = [[] for _ in range(ranks)]
+                torch.distributed.all_gather_object(of_ranks, parts)
+                parts = [part for each in of_ranks for part in each]
+            order = torch.from_numpy(np.concatenate([places for places, _, _ in parts])).argsort()
+            self.sets[split] = Outputs(
+                torch.cat([logits for _, logits, _ in parts])[order],
+                torch.cat([features for _, _, features in parts])[order],
+            )
+        self._parts.clear()

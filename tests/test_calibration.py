@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import log_loss as sklearn_log_loss
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from gfnet_pl.evaluation.calibration import (
+    Calibration,
+    calibration_error,
+    fit_temperature,
+    log_loss,
+    probabilities,
+    rejections,
+    reliability,
+)
+from gfnet_pl.evaluation.intervals import wilson
+
+
+@pytest.fixture
+def overconfident():
+    """Logits of a net whose probabilities were right, had they been divided by 2."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 5))
+    shares = probabilities(logits)
+    labels = np.array([rng.choice(5, p=row) for row in shares])
+    return 2 * logits, labels
+
+
+def test_the_temperature_of_an_overconfident_net_is_found(overconfident):
+    logits, labels = overconfident
+    best = minimize_scalar(lambda value: log_loss(logits, labels, value), bounds=(0.1, 10), method="bounded")
+    assert fit_temperature(logits, labels) == pytest.approx(best.x, rel=1e-4)
+    assert fit_temperature(logits, labels) == pytest.approx(2, rel=0.05)
+
+
+def test_calibrating_lowers_the_calibration_error(overconfident):
+    logits, labels = overconfident
+    errors = []
+    for temperature in (1, fit_temperature(logits, labels)):
+        shares = probabilities(logits, temperature)
+        errors.append(calibration_error(reliability(shares.max(1), shares.argmax(1) == labels)))
+    assert errors[0] > 0.1
+    assert errors[1] < 0.03
+
+
+def test_log_loss_agrees_with_sklearn_and_does_not_overflow(overconfident):
+    logits, labels = overconfident
+    assert log_loss(logits, labels) == pytest.approx(sklearn_log_loss(labels, probabilities(logits)), rel=1e-9)
+    assert log_loss(np.array([[0.0, 2000.0]]), np.array([0])) == 2000
+
+
+def test_calibration_error_agrees_with_torchmetrics(overconfident):
+    logits, labels = overconfident
+    shares = probabilities(logits)
+    ours = calibration_error(reliability(shares.max(1), shares.argmax(1) == labels))
+    theirs = multiclass_calibration_error(torch.from_numpy(shares), torch.from_numpy(labels), 5, n_bins=15)
+    assert ours == pytest.approx(theirs.item(), abs=1e-6)
+
+
+def test_the_bins_hold_every_picture_once():
+    bins = reliability(np.array([1 / 15, 0.5, 1.0, 1.0]), np.array([True, False, True, False]))
+    assert sum(each.images for each in bins) == 4
+    assert (bins[0].images, bins[7].images, bins[14].images, bins[14].accuracy) == (1, 1, 2, 0.5)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 1], [1, 0, 0]])
+def test_all_right_or_all_wrong_leaves_the_temperature_alone(labels):
+    assert fit_temperature(np.array([[2.0, 0], [0, 3], [1, 4]]), np.array(labels)) == 1
+
+
+def test_the_threshold_keeps_what_it_promises_at_the_upper_end_of_the_interval():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.3, 1, 3000)
+    right = rng.uniform(size=3000) > 0.9 - confidence
+
+    def bound(threshold):
+        taken = confidence >= threshold
+        return 1 - wilson(int(right[taken].sum()), int(taken.sum()))[0]
+
+    found = rejections(confidence, right)
+    for rate, threshold in found:
+        assert bound(threshold) <= rate
+        assert all(bound(lower) > rate for lower in confidence[confidence < threshold])  # it is the lowest
+    assert found[0].threshold > found[1].threshold > found[2].threshold
+
+
+def test_pictures_of_one_probability_are_taken_or_left_together():
+    confidence = np.array([0.9] * 1000 + [0.5] * 1000)
+    right = np.array([True] * 1000 + [True] * 500 + [False] * 500)
+    assert {threshold for _, threshold in rejections(confidence, right)} == {0.9}
+
+
+def test_a_hundred_right_pictures_are_too_few_to_promise_one_percent():
+    found = {each.error_rate: each.threshold for each in rejections(np.full(100, 0.9), np.ones(100, bool))}
+    assert found == {0.01: None, 0.02: None, 0.05: 0.9}
+    assert all(each.threshold is None for each in rejections(np.array([]), np.array([], bool)))
+
+
+def test_thresholds_are_of_calibrated_probabilities(overconfident):
+    logits, labels = overconfident
+    logits[:, 0] += 20 * (labels == 0)  # some pictures are sure
+    calibration = Calibration.fit(logits, labels)
+    confidence = probabilities(logits, calibration.temperature).max(1)
+    threshold = calibration.rejections[-1].threshold
+    assert threshold in confidence

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from rich.console import Console
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
+
+from gfnet_pl.evaluation.calibration import Calibration, Rejection
+from gfnet_pl.evaluation.figures import figures_table, gap, set_figures
+
+CLASSES = ["A", "B", "C", "D", "E"]
+
+
+PLAIN = Calibration()
+
+
+def figures(seed=0, images=400, calibration=PLAIN, groups=None):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, images)  # no picture of E
+    logits = rng.normal(size=(images, 5)) + 1.5 * np.eye(5)[labels]
+    return logits, labels, set_figures(logits, labels, groups or [""] * images, CLASSES, calibration)
+
+
+def test_figures_agree_with_sklearn():
+    logits, labels, found = figures()
+    predicted = logits.argmax(1)
+    assert found.confusion == confusion_matrix(labels, predicted, labels=range(5)).tolist()
+    assert found.accuracy.share == (predicted == labels).mean()
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        assert found.macro_accuracy == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert found.top3.share == pytest.approx(top_k_accuracy_score(labels, logits, k=3, labels=range(5)))
+    precision, recall, f1, counts = precision_recall_fscore_support(labels, predicted, labels=range(5), zero_division=0)
+    for i, each in enumerate(found.classes.values()):
+        assert each.precision.share == pytest.approx(precision[i])
+        assert each.recall.images == counts[i]
+        assert each.f1 == pytest.approx(f1[i])
+        if counts[i]:
+            assert each.recall.share == pytest.approx(recall[i])
+
+
+def test_a_class_without_pictures_has_no_recall_and_does_not_count_in_the_mean():
+    _, _, found = figures()
+    missing = found.classes["E"]
+    assert (missing.recall.share, missing.recall.low, missing.recall.high) == (None, 0, 1)
+    assert missing.precision.share == 0  # some were taken for it
+    shares = [each.recall.share for name, each in found.classes.items() if name != "E"]
+    assert found.macro_accuracy == pytest.approx(np.mean(shares))
+
+
+def test_one_picture_and_one_class_are_a_set_too():
+    found = set_figures(np.array([[3.0]]), np.array([0]), ["x"], ["only"], Calibration())
+    assert (found.accuracy.share, found.top3.share, found.log_loss, found.new_groups) == (1, 1, 0, None)
+    assert found.classes["only"].f1 == 1
+
+
+def test_accuracy_by_group_and_none_over_groups_where_some_pictures_have_none():
+    groups = [f"signer{index % 8}" for index in range(400)]
+    logits, labels, found = figures(groups=groups)
+    mine = [index for index in range(400) if index % 8 == 3]
+    assert found.groups["signer3"].right == (logits.argmax(1) == labels)[mine].sum()
+    assert found.groups["signer3"].images == 50
+    assert found.new_groups is not None
+    assert figures(groups=["", *groups[1:]])[2].new_groups is None
+
+
+def test_a_threshold_is_applied_to_calibrated_probabilities_as_it_was_settled():
+    calibration = Calibration(0.5, [Rejection(0.01, 0.8), Rejection(0.02, None)])
+    logits, labels, found = figures(calibration=calibration)
+    shares = np.exp(2 * logits) / np.exp(2 * logits).sum(1, keepdims=True)
+    taken = shares.max(1) >= 0.8
+    first, second = found.acceptance
+    assert first.accepted.right == taken.sum()
+    assert (first.wrong.right, first.wrong.images) == ((taken & (logits.argmax(1) != labels)).sum(), taken.sum())
+    assert (second.accepted.right, second.wrong.share) == (0, None)
+
+
+def test_the_gap_is_of_the_holdout_set_less_the_unseen_groups():
+    sets = {name: figures(seed)[2] for seed, name in enumerate(("val", "holdout", "unseen"))}
+    found = gap(sets)
+    assert (found.seen, found.unseen) == ("holdout", "unseen")
+    assert found.difference == pytest.approx(sets["holdout"].accuracy.share - sets["unseen"].accuracy.share)
+    assert found.low < found.difference < found.high
+    assert gap({"val": sets["val"], "unseen": sets["unseen"]}).seen == "val"
+    assert gap({"val": sets["val"]}) is None
+    assert gap({"unseen": sets["unseen"]}) is None
+
+
+def test_the_table_fits_80_columns_and_shows_each_set(capsys):
+    sets = {name: figures(seed)[2] for seed, name in enumerate(("val", "holdout", "unseen"))}
+    Console(width=80).print(figures_table(sets, title="run [x]", caption="data"))
+    out = capsys.readouterr().out
+    assert "…" not in out
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}
+    assert rows["holdout"][1:3] == ["400", str(sets["holdout"].accuracy.right)]
+    assert "run [x]" in out

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from scipy.stats import t
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+
+from gfnet_pl.evaluation.intervals import _student, newcombe, wilson, wilson_of_groups
+
+
+@pytest.mark.parametrize(("right", "images"), [(112, 112), (0, 7), (1, 1), (5431, 5600), (41, 97), (3, 4)])
+def test_wilson_agrees_with_statsmodels(right, images):
+    assert wilson(right, images) == pytest.approx(proportion_confint(right, images, method="wilson"), abs=1e-12)
+
+
+def test_112_right_of_112_still_allow_96_7_percent():
+    assert wilson(112, 112) == (pytest.approx(0.96684, abs=1e-5), 1.0)
+
+
+def test_without_a_trial_everything_is_possible():
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_wilson_covers_the_true_share_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    ends = [wilson(int(right), 200) for right in rng.binomial(200, 0.9, 2000)]
+    assert 0.93 < np.mean([low <= 0.9 <= high for low, high in ends]) < 0.97
+
+
+@pytest.mark.parametrize(("one", "other"), [((56, 70), (48, 80)), ((10, 10), (0, 20)), ((546, 560), (1147, 1344))])
+def test_newcombe_agrees_with_statsmodels(one, other):
+    ours = newcombe(*((right / images, *wilson(right, images)) for right, images in (one, other)))
+    theirs = confint_proportions_2indep(*one, *other, method="newcomb")
+    assert ours == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize("freedom", [4, 7, 30, 1000])
+def test_students_quantile_is_within_half_a_percent(freedom):
+    assert _student(freedom) == pytest.approx(t.ppf(0.975, freedom), rel=5e-3)
+
+
+def test_groups_that_go_right_or_wrong_together_widen_the_interval():
+    alone = wilson(80, 100)
+    low, high = wilson_of_groups([(10, 10)] * 8 + [(0, 10)] * 2)  # ten groups, each all right or all wrong
+    assert low < alone[0] - 0.2
+    assert high > alone[1]
+    even_low, even_high = wilson_of_groups([(8, 10)] * 10)  # no spread between groups
+    assert alone[0] - 0.03 < even_low < alone[0]
+    assert alone[1] < even_high < alone[1] + 0.03
+
+
+def test_the_interval_of_groups_covers_the_share_of_all_groups_where_wilson_s_does_not():
+    rng = np.random.default_rng(0)
+    ours, plain = [], []
+    for _ in range(500):
+        shares = rng.beta(8, 2, 8)  # eight signers drawn from many, of whom 80 % of pictures go right
+        rights = rng.binomial(168, shares)
+        low, high = wilson_of_groups([(int(right), 168) for right in rights])
+        ours.append(low <= 0.8 <= high)
+        low, high = wilson(int(rights.sum()), 8 * 168)
+        plain.append(low <= 0.8 <= high)
+    assert np.mean(ours) > 0.9
+    assert np.mean(plain) < 0.5
+
+
+def test_few_groups_say_nothing_about_the_next():
+    assert wilson_of_groups([(9, 10)] * 4) is None
+    assert wilson_of_groups([(9, 10)] * 4 + [(0, 0)]) is None  # an empty group is no group

@@ -1,0 +1,145 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUIET
+from PIL import Image
+
+from gfnet_pl.cli import main
+from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.evaluation.calibration import probabilities
+from gfnet_pl.evaluation.results import read_calibration, read_results
+from gfnet_pl.training.classifier import GFNetClassifier
+
+RUN = Path("runs/base/version_0")
+BEST = RUN / "checkpoints" / "best.ckpt"
+
+
+def last_line(capsys):
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.fixture
+def tested(tiny):
+    assert main([*tiny, "--model.lr=5e-3", "--trainer.max_epochs=4"]) == 0
+    assert main(["test", *QUIET]) == 0
+
+
+def rows(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_every_evaluated_picture_has_a_row_with_what_the_net_says_of_it(tested, pictures):
+    model = GFNetClassifier.load_from_checkpoint(BEST, map_location="cpu").eval()
+    temperature = json.loads((RUN / "metrics.json").read_text())["calibration"]["temperature"]
+    found = rows(RUN / "predictions.csv")
+    splits = {row["path"]: row["split"] for row in rows(RUN / "splits.csv") if row["split"] not in ("train", "unused")}
+    assert {row["path"]: row["split"] for row in found} == splits
+    for row in found[::5]:
+        pixels = torch.from_numpy(np.array(Image.open(pictures / row["path"])))[None, None]
+        with torch.no_grad():
+            shares = probabilities(model(pixels).numpy(), temperature)[0]
+        assert row["prediction"] == model.classes[shares.argmax()]
+        assert float(row["probability"]) == pytest.approx(shares.max(), abs=1e-4)
+        assert row["label"] == row["path"].split("/")[1]
+        assert row["top3"].split()[0] == f"{row['prediction']}:{row['probability']}"
+
+
+def test_the_figures_are_those_of_the_rows(tested):
+    found = rows(RUN / "predictions.csv")
+    metrics = json.loads((RUN / "metrics.json").read_text())
+    for name, figures in metrics["sets"].items():
+        mine = [row for row in found if row["split"] == name]
+        assert figures["accuracy"]["images"] == len(mine)
+        assert figures["accuracy"]["right"] == sum(row["label"] == row["prediction"] for row in mine)
+    assert metrics["gap"]["unseen"] == "unseen"
+    assert metrics["source"].endswith("pictures")
+
+
+def test_what_was_written_is_read_back(tested):
+    results = read_results(RUN)
+    found = rows(RUN / "predictions.csv")
+    assert [picture.path for each in results.sets.values() for picture in each.pictures] == [
+        row["path"] for row in found
+    ]
+    for name, figures in json.loads((RUN / "metrics.json").read_text())["sets"].items():
+        assert results.figures[name].accuracy.right == figures["accuracy"]["right"]
+        assert results.sets[name].features.shape == (figures["accuracy"]["images"], 16)
+    assert read_results(Path("runs")) is None
+
+
+@pytest.mark.parametrize("break_it", ["cut", "other"])
+def test_files_that_do_not_go_together_are_refused_in_one_line(tested, break_it):
+    file = RUN / "predictions.csv"
+    if break_it == "cut":
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    else:
+        (RUN / "metrics.json").write_text("{")
+    from gfnet_pl.errors import UserError
+
+    with pytest.raises(UserError, match="run gfnet test again"):
+        read_results(RUN)
+
+
+def test_predict_uses_the_calibration_that_test_has_fitted(tiny, pictures, caplog):
+    assert main([*tiny, "--model.lr=5e-3", "--trainer.max_epochs=4"]) == 0
+    paths = ["--data.predict_paths", str(pictures / "Test")]
+    assert main(["predict", *QUIET, *paths]) == 0
+    assert any("no calibration yet" in line for line in caplog.messages)
+    raw = [float(row["probability"]) for row in rows(Path("predictions.csv"))]
+    assert main(["test", *QUIET]) == 0
+    side = BEST.with_suffix(".calibration.json")
+    fitted = json.loads(side.read_text())
+    fitted["temperature"] = 1.0
+    fitted["rejections"][0]["threshold"] = threshold = float(np.median(raw))
+    side.write_text(json.dumps(fitted))
+    assert main(["predict", *QUIET, *paths]) == 0
+    found = rows(Path("predictions.csv"))
+    assert [float(row["probability"]) for row in found] == raw
+    assert [row["accepted"] for row in found if float(row["probability"]) > threshold + 1e-4] == ["yes"] * 6
+    assert [row["accepted"] for row in found if float(row["probability"]) < threshold - 1e-4] == ["no"] * 6
+    side.write_text(json.dumps(fitted | {"temperature": 1000.0}))
+    assert main(["predict", *QUIET, *paths]) == 0
+    assert all(float(row["probability"]) == pytest.approx(1 / 3, abs=0.01) for row in rows(Path("predictions.csv")))
+
+
+def test_a_calibration_of_other_weights_is_not_used(tested):
+    assert read_calibration(BEST) is not None
+    checkpoint = torch.load(BEST, weights_only=True)
+    checkpoint["state_dict"]["net.head.bias"] += 1
+    torch.save(checkpoint, BEST)
+    assert read_calibration(BEST) is None
+
+
+def test_weights_that_are_not_finite_are_said_in_one_line(tested, capsys):
+    checkpoint = torch.load(BEST, weights_only=True)
+    checkpoint["state_dict"]["net.head.weight"][0, 0] = float("nan")
+    torch.save(checkpoint, BEST)
+    before = (RUN / "metrics.json").read_text()
+    assert main(["test", *QUIET]) == 2
+    line = last_line(capsys)
+    assert "no finite numbers for 6 of 6 val pictures" in line
+    assert (RUN / "metrics.json").read_text() == before
+
+
+def test_one_class_can_be_trained_and_tested(tiny, pictures):
+    for split in ("Train", "Test", "Unseen"):
+        for label in ("ant", "bee"):
+            for path in (pictures / split / label).iterdir():
+                path.unlink()
+            (pictures / split / label).rmdir()
+    assert main(tiny) == 0
+    assert main(["test", *QUIET]) == 0
+    assert read_results(RUN).figures["unseen"].accuracy.share == 1
+
+
+def test_the_outputs_of_a_set_are_in_the_order_of_its_pictures_whatever_the_batches(tested, pictures):
+    first = read_results(RUN).sets["unseen"].logits
+    assert main(["test", *QUIET, "--data.batch_size=4"]) == 0
+    np.testing.assert_allclose(read_results(RUN).sets["unseen"].logits, first, atol=1e-5)
+    data = ImageDataModule(str(pictures), splits=str(RUN / "splits.csv"), image_size=16)
+    data.setup("test")
+    np.testing.assert_array_equal(read_results(RUN).sets["unseen"].labels, data.sets["unseen"].labels)
