@@ -1,0 +1,297 @@
+import numpy as np
+import pytest
+from scipy.stats import norm, spearmanr
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+
+from gfnet_pl.evaluation.overlap import (
+    Explanation,
+    InPixels,
+    Neighbours,
+    confused_pairs,
+    explain,
+    nearest,
+    neighbour_confusion,
+    pair_overlap,
+    pixel_space,
+    principal_components,
+    rank_correlation,
+)
+
+
+def clouds(count, *centres, spread=1.0, seed=0):
+    """`count` points of each class round its centre in three dimensions, and their labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(centres)), count)
+    points = rng.normal(0, spread, (len(labels), 3))
+    points[:, 0] += np.array(centres)[labels]
+    return points, labels
+
+
+def unknown(labels):
+    return [""] * len(labels)
+
+
+def logits_of(said, second, classes):
+    logits = np.zeros((len(said), classes))
+    logits[np.arange(len(said)), second] = 1
+    logits[np.arange(len(said)), said] = 2
+    return logits
+
+
+def explanation(errors, right, pixel_accuracy=0.9):
+    return Explanation(InPixels(*errors), InPixels(*right), pixel_accuracy, 0.9, 0.1, 0.1)
+
+
+def test_the_nearest_are_those_of_scikit_learn_also_far_from_the_origin():
+    points = np.random.default_rng(0).normal(size=(1_203, 20)).astype(np.float32) + 1_000
+    places, distances = nearest(points, 7)
+    theirs, same = NearestNeighbors(n_neighbors=7).fit(points.astype(float)).kneighbors()
+    np.testing.assert_array_equal(places, same)
+    np.testing.assert_allclose(distances, theirs, rtol=1e-9)
+
+
+def test_of_equally_near_points_the_first_comes_first():
+    places, _ = nearest([[0.0], [1], [1], [1], [-1], [0]], 5)
+    assert places[0].tolist() == [5, 1, 2, 3, 4]
+
+
+def test_a_point_that_is_not_finite_is_named():
+    with pytest.raises(ValueError, match="point 1 is not finite"):
+        nearest([[0.0, 0], [0, np.nan], [1, 1]], 2)
+
+
+def test_the_vote_is_the_nearest_neighbour_classifier_of_scikit_learn():
+    points, labels = clouds(200, 0, 1.5)
+    found = neighbour_confusion(points, labels, unknown(labels), 2, k=9)  # odd: no ties
+    theirs = KNeighborsClassifier(9).fit(points, labels)
+    assert found.accuracy == pytest.approx((theirs.predict(None) == labels).mean())
+    np.testing.assert_allclose(found.votes / 9, theirs.predict_proba(None))
+    np.testing.assert_allclose(found.matrix[0], (found.votes[labels == 0] / 9).mean(0))
+
+
+@pytest.mark.parametrize("nearest_class", [0, 1])
+def test_a_tie_is_decided_by_the_nearest(nearest_class):
+    points = [[0.0], [1], [2], [-3], [-4]]  # the first has two neighbours of each class; it is the only one of theirs
+    groups = ["asked", *["others"] * 4]
+    others = [nearest_class, 1 - nearest_class] * 2
+    for own_class, right in ((nearest_class, 1), (1 - nearest_class, 0)):
+        found = neighbour_confusion(points, [own_class, *others], groups, 2, k=4)
+        assert found.votes[0].tolist() == [2, 2]
+        assert found.accuracy == (right + 2) / 5  # two of the others are of its class
+
+
+@pytest.mark.parametrize("distance", [0, 1, 3])
+def test_overlap_of_two_normal_distributions_is_their_integral(distance):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 3_000)
+    points = rng.normal(distance * labels)[:, None]
+    found = neighbour_confusion(points, labels, unknown(labels), 2)
+    x = np.linspace(-8, 12, 20_001)
+    one, other = norm.pdf(x), norm.pdf(x, distance)
+    expected = np.trapezoid(one * other / (one + other), x)
+    assert pair_overlap(found.matrix)[0, 1] == pytest.approx(expected, abs=0.015)
+    np.testing.assert_allclose(found.matrix.sum(1), 1)
+
+
+def test_frames_of_a_clip_do_not_hide_that_classes_overlap():
+    rng = np.random.default_rng(0)
+    clips = rng.normal(size=(200, 4))  # the class of a clip says nothing about its pictures
+    points = np.repeat(clips, 12, axis=0) + rng.normal(0, 1e-3, (2_400, 4))
+    labels = np.repeat(np.arange(200) % 2, 12)
+    groups = np.repeat([f"clip{clip}" for clip in range(200)], 12).tolist()
+    naive = neighbour_confusion(points, labels, unknown(labels), 2)
+    assert naive.accuracy == 1
+    assert pair_overlap(naive.matrix)[0, 1] == 0
+    found = neighbour_confusion(points, labels, groups, 2)
+    assert found.accuracy == pytest.approx(0.5, abs=0.1)
+    assert pair_overlap(found.matrix)[0, 1] == pytest.approx(0.5, abs=0.05)
+
+
+def test_pictures_of_unknown_groups_are_neighbours_of_each_other():
+    points = [[0.0], [0.1], [0.2], [0.3]]
+    found = neighbour_confusion(points, [0, 0, 1, 1], ["", "", "known", "known"], 2, k=3)
+    assert found.votes.tolist() == [[1, 2], [1, 2], [2, 0], [2, 0]]
+
+
+def test_pictures_without_neighbours_are_left_out():
+    found = neighbour_confusion([[0.0], [1], [2]], [0, 1, 1], ["a", "a", "a"], 3)
+    assert not found.votes.any()
+    assert found.accuracy is None
+    assert np.isnan(found.matrix).all()
+    mixed = neighbour_confusion([[0.0], [1], [2], [3]], [0, 0, 1, 1], ["a", "a", "b", "b"], 3)
+    assert mixed.votes.tolist() == [[0, 2, 0], [0, 2, 0], [2, 0, 0], [2, 0, 0]]
+    np.testing.assert_array_equal(mixed.matrix, [[0, 1, 0], [1, 0, 0], [np.nan] * 3])
+    assert mixed.accuracy == 0
+
+
+def test_one_picture_none_and_one_class():
+    one = neighbour_confusion([[0.0]], [0], ["a"], 2)
+    assert (one.votes.tolist(), one.accuracy) == ([[0, 0]], None)
+    none = neighbour_confusion(np.empty((0, 3)), [], [], 2)
+    assert (none.votes.shape, none.accuracy) == ((0, 2), None)
+    same = neighbour_confusion([[0.0], [1], [5]], [0, 0, 0], ["", "", ""], 1)
+    assert (same.votes.tolist(), same.matrix.tolist(), same.accuracy) == ([[2], [2], [2]], [[1]], 1)
+
+
+def test_lengths_that_differ_are_refused():
+    with pytest.raises(ValueError, match="2 points with 1 labels and 2 groups"):
+        neighbour_confusion([[0.0], [1]], [0], ["", ""], 2)
+
+
+def test_pair_overlap_is_the_mean_of_both_ways():
+    overlap = pair_overlap(np.array([[0.7, 0.3, 0], [0.1, 0.9, 0], [np.nan] * 3]))
+    assert overlap[0, 1] == overlap[1, 0] == pytest.approx(0.2)
+    assert overlap.diagonal().tolist() == [0, 0, 0]
+    assert np.isnan(overlap[:2, 2]).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (30, 2_000), (500, 300)])
+def test_principal_components_are_those_of_scikit_learn(shape):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=shape) @ np.diag(0.9 ** np.arange(shape[1])) + 100
+    found = principal_components(rows, 12)
+    theirs = PCA(12, svd_solver="full").fit(rows)
+    expected = theirs.transform(rows) * np.sign(theirs.components_[range(12), abs(theirs.components_).argmax(1)])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+    np.testing.assert_array_equal(found, principal_components(rows, 12))
+
+
+def test_principal_components_leave_the_rows_as_they_are():
+    rows = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    before = rows.copy()
+    principal_components(rows, 2)
+    np.testing.assert_array_equal(rows, before)
+
+
+def test_pixel_space_keeps_the_distances_between_pictures_but_for_brightness_and_contrast():
+    images = np.random.default_rng(0).integers(0, 100, (30, 12, 10), dtype=np.uint8)
+    points = pixel_space(images)
+    assert points.shape == (30, 30)
+    rows = images.reshape(30, -1).astype(float)
+    _, distances = nearest(points, 5)
+    _, exact = nearest((rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True), 5)
+    np.testing.assert_allclose(distances, exact, rtol=1e-4)
+    changed = images.copy()
+    changed[::2] = 2 * images[::2] + 30  # every other picture is brighter and of more contrast
+    np.testing.assert_allclose(pixel_space(changed), points, atol=1e-3)
+
+
+@pytest.mark.parametrize(("count", "columns"), [(0, 0), (1, 1), (3, 3), (60, 16)])
+def test_pixel_space_of_few_or_equal_pictures(count, columns):
+    points = pixel_space(np.full((count, 4, 4), 7, np.uint8))
+    assert points.shape == (count, columns)
+    assert not points.any()
+
+
+def test_rank_correlation_is_spearmans():
+    rng = np.random.default_rng(0)
+    for values in (5, 1_000):  # many ties, and few
+        one, other = rng.integers(0, values, (2, 80))
+        assert rank_correlation(one, one + other) == pytest.approx(spearmanr(one, one + other).statistic)
+    assert rank_correlation([1, 2, 3, np.nan], [9, 8, 1, 5]) == pytest.approx(-1)
+
+
+def test_rank_correlation_takes_rounding_for_equality():
+    assert rank_correlation([0.1 + 0.2, 0.3, 1], [1, 2, 3]) == rank_correlation([0.3, 0.3, 1], [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [([], []), ([1, 2], [2, 1]), ([1, 2, np.nan], [1, 2, 3]), ([1] * 4, [*"1234"])]
+)
+def test_rank_correlation_is_not_defined(one, other):
+    assert rank_correlation(one, np.array(other, float)) is None
+    assert rank_correlation(np.array(other, float), one) is None
+
+
+def test_confused_pairs_count_both_ways_and_order_ties_by_class():
+    labels = [3, 3, 0, 2, 1, 1, 1, 0, 0]
+    said = [0, 0, 3, 1, 2, 3, 1, 0, 3]
+    assert confused_pairs(labels, said, 5) == [(0, 3, 2, 2), (1, 2, 1, 1), (1, 3, 1, 0)]
+    assert confused_pairs([3, 1, 2], [2, 0, 1], 4) == [(0, 1, 0, 1), (1, 2, 0, 1), (2, 3, 0, 1)]
+    assert confused_pairs(labels, said, 5, limit=1) == [(0, 3, 2, 2)]
+    assert confused_pairs(labels, labels, 5) == confused_pairs([], [], 2) == []
+
+
+def test_an_error_is_in_the_pixels_where_the_wrong_class_is_as_near():
+    votes = np.array([[3, 3, 0], [4, 2, 0], [0, 0, 6], [0, 0, 6], [0, 0, 0], [1, 5, 0], [5, 1, 0]])
+    labels = np.array([0, 0, 0, 0, 0, 0, 0])
+    said = np.array([1, 1, 1, 2, 1, 0, 0])  # near; not; neither there; nearer; no neighbours; two right ones
+    second = np.array([0, 0, 0, 0, 0, 1, 1])
+    found = explain(labels, logits_of(said, second, 3), *[Neighbours(votes, np.eye(3), 0.5)] * 2)
+    assert (found.errors, found.right) == (InPixels(2, 4), InPixels(1, 2))
+    assert found.errors.share == 0.5
+
+
+def test_explain_with_one_class_or_no_pictures():
+    alone = Neighbours(np.array([[2], [2], [2]]), np.eye(1), 1.0)
+    found = explain([0, 0, 0], np.zeros((3, 1)), alone, alone)
+    assert (found.errors, found.right, found.rank_pixels) == (InPixels(0, 0), InPixels(0, 0), None)
+    assert found.right.share is None
+    none = neighbour_confusion(np.empty((0, 2)), [], [], 4)
+    assert explain([], np.empty((0, 4)), none, none).verdict.startswith("Too few to tell")
+
+
+def test_errors_of_a_net_on_pictures_that_are_apart_are_the_nets():
+    points, labels = clouds(100, 0, 20, 40, 60)
+    rng = np.random.default_rng(1)
+    said = np.where(rng.random(400) < 0.2, (labels + 1) % 4, labels)
+    space = neighbour_confusion(points, labels, unknown(labels), 4)
+    found = explain(labels, logits_of(said, (labels + 2) % 4, 4), space, space)
+    assert found.errors == InPixels(0, (said != labels).sum())
+    assert found.pixel_accuracy == 1
+    assert found.verdict.startswith("Mostly in the net: ")
+
+
+def test_errors_on_pictures_that_look_like_another_class_are_in_the_pixels():
+    points, labels = clouds(100, 0, 20, 40, 60)
+    said = labels.copy()
+    said[:30] = 1
+    points[:30, 0] += 20  # pictures of class 0 that look like class 1, and a net that says so
+    space = neighbour_confusion(points, labels, unknown(labels), 4)
+    found = explain(labels, logits_of(said, (labels + 2) % 4, 4), space, space)
+    assert found.errors.of == 30
+    assert found.errors.share > 0.9
+    assert found.right == InPixels(0, 370)
+    assert found.verdict.startswith("Mostly in the pixels: the pictures nearest in pixels show the wrong class")
+    assert found.rank_pixels == pytest.approx(1)  # one pair overlaps, and it is the one confused
+
+
+def test_ranks_compare_shares_so_that_large_classes_do_not_weigh_more():
+    sizes = [1_000, 100, 100]
+    labels = np.repeat([0, 1, 2], sizes)
+    said = labels.copy()
+    said[:20] = 1  # 2 % of class 0
+    said[1_000:1_005] = 2  # 5 % of class 1
+    said[1_100:1_101] = 0
+    matrix = np.array([[0.98, 0.02, 0], [0, 0.95, 0.05], [0.01, 0, 0.99]])
+    space = Neighbours(np.ones((1_200, 3), int), matrix, 0.9)
+    assert explain(labels, logits_of(said, labels, 3), space, space).rank_pixels == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("errors", "right", "pixel_accuracy", "verdict"),
+    [
+        ((9, 9), (0, 500), 0.9, "Too few to tell where the errors come from: 9 errors, 500 right pictures."),
+        ((60, 80), (9, 9), 0.9, "Too few to tell"),
+        ((60, 100), (100, 500), 0.9, "Mostly in the pixels"),
+        ((60, 100), (100, 500), 0.2, "Mostly in the pixels"),  # beyond what chance puts near
+        ((30, 100), (50, 1_000), 0.9, "Partly in the pixels"),  # above, and yet not most
+        ((60, 100), (250, 500), 0.9, "Partly in the pixels"),  # intervals overlap
+        ((4, 12), (0, 9_000), 0.9, "Partly in the pixels"),
+        ((20, 100), (100, 500), 0.9, "Mostly in the net"),
+        ((20, 100), (100, 500), 0.5, "Mostly in the net"),
+        ((20, 100), (100, 500), 0.11, "Pixels cannot tell where the errors come from: the nearest pictures' vote is "),
+        ((4, 12), (100, 500), 0.9, "Partly in the pixels"),  # may be more than half
+    ],
+)
+def test_the_verdict_is_careful(errors, right, pixel_accuracy, verdict):
+    assert explanation(errors, right, pixel_accuracy).verdict.startswith(verdict)
+
+
+def test_the_verdict_tells_its_figures():
+    assert explanation((20, 100), (150, 1_000)).verdict == (
+        "Mostly in the net: the pictures nearest in pixels show the wrong class as often as the true one for 20% of "
+        "100 errors, and the second likeliest for 15% of 1,000 right pictures."
+    )
