@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from scipy.stats import t
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from gfnet_pl.evaluation.intervals import _student, newcombe, wilson, wilson_of_groups
+from gfnet_pl.evaluation.intervals import _student, mcnemar, newcombe, wilson, wilson_of_groups
 
 
 @pytest.mark.parametrize(("right", "images"), [(112, 112), (0, 7), (1, 1), (5431, 5600), (41, 97), (3, 4)])
@@ -64,3 +65,9 @@ def test_the_interval_of_groups_covers_the_share_of_all_groups_where_wilson_s_do
 def test_few_groups_say_nothing_about_the_next():
     assert wilson_of_groups([(9, 10)] * 4) is None
     assert wilson_of_groups([(9, 10)] * 4 + [(0, 0)]) is None  # an empty group is no group
+
+
+@pytest.mark.parametrize(("better", "worse"), [(31, 12), (12, 31), (0, 0), (5, 5), (1, 0), (900, 1200)])
+def test_mcnemar_agrees_with_statsmodels(better, worse):
+    theirs = statsmodels_mcnemar([[10, better], [worse, 10]], exact=True).pvalue
+    assert mcnemar(better, worse) == pytest.approx(theirs, rel=1e-9)

@@ -22,6 +22,7 @@ Train a Global Filter Network on a folder of grey pictures in class folders.
   gfnet test                                              the newest run, its best checkpoint, every test set
   gfnet validate                                          the same on its validation split
   gfnet predict --data.predict_paths PATH…                pictures, folders, globs -> predictions.csv
+  gfnet report                                            one page: how good it is, and why it errs
   gfnet audit DIR                                         what a folder holds, and what its splits leak
   gfnet hand-signs --out DIR --signers N --frames N       write the synthetic data set, of any size
   tensorboard --logdir runs                               the dashboards
@@ -31,7 +32,7 @@ Every option: gfnet COMMAND --help
 """
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-COMMANDS = (*TRAINER_COMMANDS, "audit", "hand-signs")
+COMMANDS = (*TRAINER_COMMANDS, "report", "audit", "hand-signs")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -65,6 +66,11 @@ def _run(args: list[str]) -> int:
         from gfnet_pl.data.audit import run_audit
 
         run_audit(args[1:])
+        return 0
+    if command == "report":
+        from gfnet_pl.report.command import run_report
+
+        run_report(args[1:])
         return 0
     from gfnet_pl.training.lightning_cli import run_trainer
 

@@ -81,6 +81,21 @@ def newcombe(one: tuple[float, float, float], other: tuple[float, float, float])
     )
 
 
+def mcnemar(better: int, worse: int) -> float:
+    """How likely such a difference of two nets on the same pictures is, were they equally good (McNemar 1947, exact).
+
+    Args:
+        better: Pictures that only the one has right.
+        worse: Pictures that only the other has right.
+
+    Returns:
+        Two-sided p value of the binomial test; 1 where the nets differ on nothing.
+    """
+    both, fewer = better + worse, min(better, worse)
+    tail = sum(math.comb(both, count) for count in range(fewer + 1))
+    return min(1.0, float(2 * tail / 2**both))
+
+
 def _student(freedom: int) -> float:
     """Student's t quantile in the place of `_Z`, 0.3 % low at 4 degrees (Abramowitz and Stegun 26.7.5)."""
     z = _Z

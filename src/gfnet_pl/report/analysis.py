@@ -1,0 +1,352 @@
+"""What a report asks beyond the figures: leaks, which classes overlap and why, what the filters learned, worst errors.
+
+Each answer is there or, where something that it needs is gone, a `Missing` that says what and how to get it: a page
+never has a hole without a word.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gfnet_pl.data.collection import Collection, collect
+from gfnet_pl.data.duplicates import leak_share
+from gfnet_pl.data.splits import EVALUATED
+from gfnet_pl.errors import UserError
+from gfnet_pl.evaluation.calibration import Floats, Ints, probabilities
+from gfnet_pl.evaluation.embedding import umap_map
+from gfnet_pl.evaluation.filters import discriminative_frequencies, energy_by_radius, kernels, magnitude, movement
+from gfnet_pl.evaluation.overlap import (
+    ConfusedPair,
+    Explanation,
+    confused_pairs,
+    explain,
+    neighbour_confusion,
+    pair_overlap,
+    pixel_space,
+    principal_components,
+)
+from gfnet_pl.evaluation.saliency import effective_receptive_field, integrated_gradients, receptive_radius
+from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.report.run import Run
+from gfnet_pl.training.classifier import GFNetClassifier
+
+FILTERS = "filters.npz"  # what FilterHistory keeps of every epoch
+
+Images = npt.NDArray[np.uint8]
+Pixels = Callable[[npt.ArrayLike], Images]
+
+_NEIGHBOURS = 6_000  # pictures that are compared with each other
+_MAPPED = 1_000  # pictures on the map
+_WORST = 24
+_PAIRS = 8
+_PER_CLASS = 20  # pictures that a pair's frequencies are measured on
+_FIELD = 16  # pictures for the receptive field
+_KERNELS = 6  # channels shown of a block
+_EXPLAINED = 8  # worst errors with a saliency: 32 gradients each
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why there is no answer, and what to do about it."""
+
+    reason: str
+
+
+class Everything(NamedTuple):
+    """All evaluated pictures of a run in one line, set after set.
+
+    Attributes:
+        paths: N.
+        sets: (N,) name of each one's set.
+        groups: (N,).
+        labels: (N,).
+        logits: (N, classes).
+        features: (N, C).
+        shares: (N, classes) calibrated probabilities.
+    """
+
+    paths: list[str]
+    sets: list[str]
+    groups: list[str]
+    labels: Ints
+    logits: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32]
+    shares: Floats
+
+    @classmethod
+    def of(cls, run: Run) -> "Everything":
+        results = run.results
+        pictures = [picture for each in results.sets.values() for picture in each.pictures]
+        logits = np.concatenate([each.logits for each in results.sets.values()])
+        return cls(
+            [picture.path for picture in pictures],
+            [name for name, each in results.sets.items() for _ in each.pictures],
+            [picture.group for picture in pictures],
+            np.concatenate([each.labels for each in results.sets.values()]),
+            logits,
+            np.concatenate([each.features for each in results.sets.values()]),
+            probabilities(logits, results.calibration.temperature),
+        )
+
+    @property
+    def predictions(self) -> Ints:
+        places: Ints = self.logits.argmax(1)
+        return places
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Which classes overlap, in pixels and in the net's features.
+
+    Attributes:
+        explanation: Whether the errors are in the pixels.
+        pairs: The most confused ones.
+        pixels: (classes, classes) overlap of two classes in pixels.
+        features: The same in features.
+        examples: For each pair, positions in `Everything` of pictures of the one that were taken for the other.
+        compared: How many pictures these figures are of.
+    """
+
+    explanation: Explanation
+    pairs: list[ConfusedPair]
+    pixels: Floats
+    features: Floats
+    examples: list[list[int]]
+    compared: int
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Pictures laid out so that alike ones are near, 0 to 1 in both directions.
+
+    Attributes:
+        places: (M,) positions in `Everything`.
+        pixels: (M, 2) by pixels, None where there are none.
+        features: (M, 2) by the net's features.
+    """
+
+    places: Ints
+    pixels: npt.NDArray[np.float32] | None
+    features: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the filters are, see `evaluation.filters`.
+
+    Attributes:
+        magnitude: (depth, H, W).
+        kernels: (depth, K, H, W), of the channels with the most energy.
+        energy: (depth, radii).
+        history: (epochs,) and (epochs, depth, H, W), the magnitude over training.
+        moved: (epochs, depth).
+    """
+
+    magnitude: Floats
+    kernels: Floats
+    energy: Floats
+    history: tuple[Ints, Floats] | Missing
+    moved: Floats | None
+
+
+@dataclass(frozen=True)
+class WorstError:
+    """A picture that the net is surest of, and wrong about.
+
+    Attributes:
+        place: Position in `Everything`.
+        saliency: (H, W) what speaks for the class that it was taken for; None for all but the very worst.
+    """
+
+    place: int
+    saliency: Floats | None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All answers about one run; see the modules of `evaluation` for what they are.
+
+    Attributes:
+        everything: The evaluated pictures.
+        images: Gives (N, H, W) grey levels of positions in `everything`.
+        leaks: Share of each set's pictures that have a near twin in training.
+        overlap: Which classes overlap.
+        maps: The embedding maps.
+        filters: What the filters are.
+        frequencies: For each of the overlap's pairs, (H, W // 2 + 1) how well a frequency tells the two apart.
+        field: (depth + 1, H, W) effective receptive field, and its radius (depth + 1,).
+        worst: Worst errors first.
+    """
+
+    everything: Everything
+    images: Pixels | Missing
+    leaks: dict[str, float] | Missing
+    overlap: Overlap | Missing
+    maps: Maps | Missing
+    filters: Filters
+    frequencies: Floats | Missing
+    field: tuple[Floats, Floats] | Missing
+    worst: list[WorstError] | Missing
+
+
+def analyse(run: Run) -> Analysis:
+    """Asks everything that can be answered."""
+    everything = Everything.of(run)
+    model = GFNetClassifier.load_from_checkpoint(run.source.path, map_location="cpu", weights_only=True)
+    net = model.net.eval()
+    filters = _filters(run.folder, net)
+    found = _collection(run, net.image_size)
+    if isinstance(found, Missing):
+        return Analysis(everything, found, found, found, _maps(everything, None), filters, found, found, found)
+    row = {picture.path: place for picture, place in zip(found.pictures, found.rows.tolist(), strict=True)}
+    rows = np.array([row[path] for path in everything.paths])
+
+    def images(places: npt.ArrayLike) -> Images:
+        return np.asarray(found.images[rows[np.asarray(places, np.int64)]])
+
+    overlap = _overlap(everything, images)
+    return Analysis(
+        everything,
+        images,
+        _leaks(found),
+        overlap,
+        _maps(everything, images),
+        filters,
+        _frequencies(net, everything, images, overlap.pairs),
+        _field(net, everything, images),
+        _worst(net, everything, images),
+    )
+
+
+def _collection(run: Run, size: tuple[int, int]) -> Collection | Missing:
+    """The run's pictures, decoded."""
+    try:
+        found = collect(run.results.root, size=size, splits=str(run.folder / "splits.csv"), skip_broken=True)
+    except UserError as error:
+        return Missing(f"The pictures are not to be had: {error}. Put them back, and run gfnet report again.")
+    there = {picture.path for picture in found.pictures}
+    gone = [
+        picture.path for each in run.results.sets.values() for picture in each.pictures if picture.path not in there
+    ]
+    if gone:
+        return Missing(
+            f"{len(gone):,} of the evaluated pictures cannot be read any more: {', '.join(gone[:3])}. Put them "
+            "back, and run gfnet report again."
+        )
+    return found
+
+
+def _leaks(found: Collection) -> dict[str, float]:
+    splits = np.array([picture.split for picture in found.pictures])
+    trained = np.flatnonzero(splits == "train")
+    return {
+        split: leak_share(found.images, found.rows, np.flatnonzero(splits == split), trained)
+        for split in EVALUATED
+        if (splits == split).any()
+    }
+
+
+def _sample(count: int, most: int) -> Ints:
+    """Positions, in order."""
+    everyone = np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(everyone, most, replace=False)) if count > most else everyone
+
+
+def _overlap(everything: Everything, images: Pixels) -> Overlap:
+    places = _sample(len(everything.labels), _NEIGHBOURS)
+    labels, groups = everything.labels[places], [everything.groups[place] for place in places]
+    classes = everything.logits.shape[1]
+    pixels, features = (
+        neighbour_confusion(points, labels, groups, classes)
+        for points in (pixel_space(images(places)), everything.features[places])
+    )
+    pairs = confused_pairs(everything.labels, everything.predictions, classes, _PAIRS)
+    return Overlap(
+        explain(labels, everything.logits[places], pixels, features),
+        pairs,
+        pair_overlap(pixels.matrix),
+        pair_overlap(features.matrix),
+        [_examples(everything, pair) for pair in pairs],
+        len(places),
+    )
+
+
+def _examples(everything: Everything, pair: ConfusedPair, most: int = 6) -> list[int]:
+    """The pictures of a pair that the net is surest of, wrongly."""
+    labels, predictions = everything.labels, everything.predictions
+    mistaken = ((labels == pair.a) & (predictions == pair.b)) | ((labels == pair.b) & (predictions == pair.a))
+    places = np.flatnonzero(mistaken)
+    surest: list[int] = places[np.argsort(-everything.shares[places].max(1), kind="stable")][:most].tolist()
+    return surest
+
+
+def _maps(everything: Everything, images: Pixels | None) -> Maps | Missing:
+    places = _sample(len(everything.labels), _MAPPED)
+    try:
+        features = umap_map(principal_components(everything.features[places], 50))
+        pixels = None if images is None else umap_map(pixel_space(images(places)))
+    except UserError as error:
+        return Missing(str(error))
+    return Maps(places, pixels, features)
+
+
+def _filters(folder: Path, net: GFNet) -> Filters:
+    in_space = kernels(net)
+    energy = np.square(in_space).sum((2, 3))
+    strongest = np.argsort(-energy, axis=1, kind="stable")[:, :_KERNELS]
+    history: tuple[Ints, Floats] | Missing = Missing(
+        f"{folder / FILTERS} is not there: this run was trained without TensorBoard, or by an older version."
+    )
+    moved = None
+    if (folder / FILTERS).is_file():
+        with np.load(folder / FILTERS, allow_pickle=False) as kept:
+            history = kept["epochs"], kept["magnitude"]
+        moved = movement(history[1])
+    return Filters(
+        magnitude(net),
+        np.take_along_axis(in_space, strongest[:, :, None, None], 1),
+        energy_by_radius(net),
+        history,
+        moved,
+    )
+
+
+def _frequencies(net: GFNet, everything: Everything, images: Pixels, pairs: Sequence[ConfusedPair]) -> Floats:
+    places = np.concatenate(
+        [np.flatnonzero(everything.labels == label)[:_PER_CLASS] for label in sorted({c for p in pairs for c in p[:2]})]
+        or [np.zeros(0, np.int64)]
+    )
+    labels = torch.from_numpy(everything.labels[places])
+    return discriminative_frequencies(net, _batch(images(places)), labels, [pair[:2] for pair in pairs])
+
+
+def _field(net: GFNet, everything: Everything, images: Pixels) -> tuple[Floats, Floats]:
+    field = effective_receptive_field(net, _batch(images(_sample(len(everything.labels), _FIELD))))
+    return field, receptive_radius(field)
+
+
+def _worst(net: GFNet, everything: Everything, images: Pixels) -> list[WorstError]:
+    labels, predictions = everything.labels, everything.predictions
+    wrong = np.flatnonzero(predictions != labels)
+    surest_first = wrong[np.argsort(-everything.shares[wrong].max(1), kind="stable")].tolist()
+    # One of each kind: six frames of a clip that went wrong together would say one thing six times.
+    of_kind = {
+        (everything.groups[place] or place, labels[place], predictions[place]): place for place in surest_first[::-1]
+    }
+    places = [place for place in surest_first if place in set(of_kind.values())][:_WORST]
+    explained = places[:_EXPLAINED]
+    maps = (
+        integrated_gradients(net, _batch(images(explained)), torch.from_numpy(predictions[explained])) if places else ()
+    )
+    saliency = [*maps, *[None] * (len(places) - len(explained))]
+    return [WorstError(place, each) for place, each in zip(places, saliency, strict=True)]
+
+
+def _batch(images: Images) -> Tensor:
+    return torch.from_numpy(images)[:, None]

@@ -1,0 +1,406 @@
+"""The report as one HTML file: it holds its pictures, styles and script itself and needs no network.
+
+The page is `page/page.html`, a Jinja template; what can be clicked or pointed at is in `page/page.js`, which works on
+one JSON value and one sheet of thumbnails.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from gfnet_pl.evaluation.figures import SetFigures, Share
+from gfnet_pl.evaluation.intervals import mcnemar
+from gfnet_pl.report import charts
+from gfnet_pl.report.analysis import Analysis, Everything, Missing
+from gfnet_pl.report.charts import Interval
+from gfnet_pl.report.pictures import COLUMNS, heat, overlay, picture, sheet
+from gfnet_pl.report.run import Run
+
+_ON_SHEET = 2_400  # thumbnails
+_A_CELL = 12  # right pictures of a class and set among them
+_COLUMNS_OF_STRIP = 24
+_MOST_GROUPS = 40
+
+
+def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
+    """Writes the page.
+
+    Args:
+        run: What it is about.
+        analysis: Of that run.
+        others: To compare it with.
+
+    Returns:
+        HTML.
+    """
+    environment = Environment(
+        loader=PackageLoader("gfnet_pl.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    source = partial(environment.loader.get_source, environment)  # type: ignore[union-attr]
+    figures = run.results.figures
+    shown = list(figures).index("unseen") if "unseen" in figures else 0
+    places = _on_sheet(analysis)
+    number_of = {place: number for number, place in enumerate(places)}
+    has_pictures = not isinstance(analysis.images, Missing)
+    values = {
+        "run": run,
+        "others": list(others),
+        "analysis": analysis,
+        "classes": run.results.classes,
+        "style": Markup(source("style.css")[0]),
+        "script": Markup(source("page.js")[0]),
+        "sheet": Markup(sheet(analysis.images(places))) if not isinstance(analysis.images, Missing) else "",
+        "data": Markup(_json(_data(run, analysis, places, number_of, shown, has_pictures))),
+        "number_of": number_of,
+        "shown": shown,
+        "is_missing": lambda part: isinstance(part, Missing),
+        "number": lambda value: "not defined" if value is None else f"{value:.2f}",
+        "synthetic": run.results.root is None,
+        "made": run.sessions[-1]["started"][:10] if run.sessions else "",
+        "trusted": "unseen" if "unseen" in figures else "",
+        "headline": _headline(run),
+        "gap_words": _gap_words(run),
+        "facts": _facts(run),
+        "set_chart": Markup(charts.interval_chart([_set_row(*each) for each in figures.items()], title="accuracy")),
+        "curves": _curves(run),
+        "class_charts": [Markup(_class_chart(each)) for each in figures.values()],
+        "group_charts": [Markup(_group_chart(each)) for each in figures.values()],
+        "reliability": [Markup(charts.reliability_chart(each.bins)) for each in figures.values()],
+        **_comparison(run, others),
+        **_errors(run, analysis),
+        **_filters(analysis, run.results.classes),
+    }
+    titles = {
+        "sets": "how good",
+        "run": "what was trained",
+        "curves": "learning curves",
+        "confusion": "confusion",
+        "classes": "classes and groups",
+        "calibration": "calibration",
+        "errors": "worst errors",
+        "overlap": "overlap",
+        "filters": "filters",
+        "again": "again",
+    }
+    values["sections"] = [*([("compare", "runs compared")] if others else []), *titles.items()]
+    return environment.get_template("page.html").render(values)
+
+
+def _json(value: object) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _on_sheet(analysis: Analysis) -> list[int]:
+    """Pictures with a thumbnail: those of the maps and pairs, errors, and the least sure right ones of each class."""
+    everything = analysis.everything
+    confidence = everything.shares.max(1)
+    wanted: list[int] = []
+    if not isinstance(analysis.overlap, Missing):
+        wanted += [place for examples in analysis.overlap.examples for place in examples]
+    if not isinstance(analysis.maps, Missing):
+        wanted += analysis.maps.places.tolist()
+    wrong = everything.predictions != everything.labels
+    surest = np.flatnonzero(wrong)
+    wanted += surest[np.argsort(-confidence[surest], kind="stable")].tolist()[: _ON_SHEET // 3]
+    sets = np.array(everything.sets)
+    for rank in range(_A_CELL):
+        for name in dict.fromkeys(everything.sets):
+            for label in range(everything.logits.shape[1]):
+                mine = np.flatnonzero((sets == name) & (everything.labels == label) & ~wrong)
+                if rank < len(mine):
+                    wanted.append(int(mine[np.argsort(confidence[mine], kind="stable")[rank]]))
+    # sorted by how sure the net is, so that a cell's shelf is too
+    kept = list(dict.fromkeys(wanted))[:_ON_SHEET]
+    return sorted(kept, key=lambda place: (-confidence[place] if wrong[place] else confidence[place], place))
+
+
+def _data(
+    run: Run, analysis: Analysis, places: list[int], number_of: dict[int, int], shown: int, has_pictures: bool
+) -> dict[str, Any]:
+    """What page.js works on."""
+    everything = analysis.everything
+    sets = list(run.results.sets)
+    pictures = [
+        [
+            sets.index(everything.sets[place]),
+            int(everything.labels[place]),
+            int(everything.predictions[place]),
+            round(float(everything.shares[place].max()) * 100, 1),
+            everything.paths[place],
+            everything.groups[place],
+        ]
+        for place in places
+    ]
+    maps: dict[str, Any] = {}
+    if not isinstance(analysis.maps, Missing):
+        maps["pictures"] = [number_of[place] for place in analysis.maps.places.tolist()]
+        for name, points in (("pixels", analysis.maps.pixels), ("features", analysis.maps.features)):
+            if points is not None:
+                maps[name] = np.round(points, 4).tolist()
+    return {
+        "classes": run.results.classes,
+        "sets": [{"name": name, "confusion": each.confusion} for name, each in run.results.figures.items()],
+        "shown": shown,
+        "pictures": pictures,
+        "sheet": {"columns": COLUMNS, "rows": -(-len(places) // COLUMNS)} if has_pictures else None,
+        "noPictures": analysis.images.reason if isinstance(analysis.images, Missing) else "",
+        "maps": maps,
+    }
+
+
+def _headline(run: Run) -> str:
+    figures = run.results.figures
+    if "unseen" in figures:
+        return "The figure to trust is that of unseen: its groups are in no other split. " + _gap_words(run)
+    return (
+        "No set holds groups that training never saw, so nothing here says how good the net is on new people: "
+        "train with --data.group_by and --data.unseen_groups to know."
+    )
+
+
+def _gap_words(run: Run) -> str:
+    distance = run.results.gap
+    if distance is None:
+        return "There is no gap to state: it takes an unseen set, and a holdout or validation set to compare it with."
+    return distance.sentence[0].upper() + distance.sentence[1:] + "."
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    settings, session = run.source.settings, run.sessions[-1] if run.sessions else {}
+    counts = ", ".join(f"{count:,} {split}" for split, count in run.counts.items())
+    weights = run.source.weights
+    parameters = sum(value.numel() for name, value in weights.items() if name not in ("net.mean", "net.std"))
+    drawn = "a provided file" if settings.get("data.splits") else f"by {settings.get('data.split_by')}"
+    rule = settings.get("data.group_by") or ("the signer" if run.results.root is None else "none, or the manifest's")
+    augment = {
+        key.removeprefix("data.augment."): value
+        for key, value in settings.items()
+        if key.startswith("data.augment.") and value
+    }
+    versions = ", ".join(f"{name} {session[name]}" for name in ("gfnet_pl", "torch", "lightning") if name in session)
+    facts = [
+        ("data", run.results.source),
+        ("splits", f"{counts}; drawn {drawn}; groups: {rule}"),
+        ("classes", f"{len(run.results.classes)}: {', '.join(run.results.classes)}"),
+        (
+            "net",
+            f"GFNet, {parameters:,} parameters: dim {settings['model.dim']}, depth {settings['model.depth']}, patches "
+            f"of {settings['model.patch_size']} pixels, filters {settings['model.filter_size']}, dropout "
+            f"{settings['model.dropout']}, drop path {settings['model.drop_path']}",
+        ),
+        (
+            "recipe",
+            f"AdamW {settings['model.lr']:g}, weight decay {settings['model.weight_decay']:g}, "
+            f"{settings['model.warmup_epochs']:g} epochs of warm-up, cosine; batch {settings.get('data.batch_size')}, "
+            f"{run.source.epochs} of {settings.get('trainer.max_epochs')} epochs; {settings.get('trainer.precision')}",
+        ),
+        ("augmentation", ", ".join(f"{name} {value:g}" for name, value in augment.items()) or "none"),
+        ("balance", _balance(settings)),
+        ("seed", str(session.get("seed", "not known"))),
+        ("made with", f"{versions}; commit {session.get('commit') or 'not known'}" if session else "not known"),
+        ("hardware", f"{session.get('devices')}; {session.get('cpu')}" if session else "not known"),
+    ]
+    return facts
+
+
+def _balance(settings: dict[str, Any]) -> str:
+    emphasis = settings.get("data.class_emphasis") or settings.get("data.emphasis_from")
+    drawn = "every class equally often" if settings.get("data.balanced") else "every picture equally often"
+    return f"{drawn}{f', emphasis {emphasis}' if emphasis else ''}"
+
+
+def _set_row(name: str, each: SetFigures) -> Interval:
+    accuracy = each.accuracy
+    note = f"{100 * (accuracy.share or 0):.1f} %"
+    return Interval(name, accuracy.share, (accuracy.low, accuracy.high), each.new_groups, note)
+
+
+def _curves(run: Run) -> list[Markup] | Missing:
+    wanted = (
+        ({"training": "train/accuracy", "validation": "val/accuracy"}, "accuracy", True),
+        ({"training": "train/loss", "validation": "val/loss"}, "loss", False),
+        ({"learning rate": "train/lr"}, "learning rate", False),
+    )
+    drawn = []
+    for tags, title, percent in wanted:
+        lines = {name: _thinned(run.curves[tag]) for name, tag in tags.items() if tag in run.curves}
+        if lines:
+            drawn.append(Markup(charts.line_chart(lines, x="epoch", y=title, percent=percent)))
+    return drawn or Missing(
+        f"{run.folder} holds no TensorBoard events with curves: they were removed, or training logged elsewhere."
+    )
+
+
+def _thinned(curve: Sequence[tuple[float, float]], most: int = 150) -> list[tuple[float, float]]:
+    """Means of neighbours where there are more points than a chart can show."""
+    if len(curve) <= most:
+        return list(curve)
+    parts = np.array_split(np.array(curve), most)
+    return [(float(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
+
+
+def _class_chart(each: SetFigures) -> str:
+    def note(name: str) -> str:
+        found = each.classes[name]
+        precision = "-" if found.precision.share is None else f"{100 * found.precision.share:.0f}"
+        return f"P {precision} F1 {'-' if found.f1 is None else f'{100 * found.f1:.0f}'}  n {found.recall.images}"
+
+    by_recall = sorted(each.classes.items(), key=lambda item: (item[1].recall.share is None, item[1].recall.share or 0))
+    return charts.interval_chart([_row(name, of.recall, note(name)) for name, of in by_recall], title="recall by class")
+
+
+def _group_chart(each: SetFigures) -> str:
+    if not each.groups:
+        return '<p class="missing">Groups are not known: data.group_by says which pictures belong together.</p>'
+    worst = sorted(each.groups.items(), key=lambda item: (item[1].share or 0, item[0]))
+    chart = charts.interval_chart(
+        [_row(name, share, f"{share.right} of {share.images}") for name, share in worst[:_MOST_GROUPS]],
+        title="accuracy by group",
+        labels=150,
+    )
+    more = (
+        f'<p class="quiet">The worst {_MOST_GROUPS} of {len(worst):,} groups.</p>' if len(worst) > _MOST_GROUPS else ""
+    )
+    return chart + more
+
+
+def _row(name: str, share: Share, note: str) -> Interval:
+    return Interval(name[:20], share.share, (share.low, share.high), None, note)
+
+
+def _comparison(run: Run, others: Sequence[Run]) -> dict[str, Any]:
+    if not others:
+        return {}
+    runs = [run, *others]
+    sets = [name for name in run.results.sets if any(name in other.results.sets for other in others)]
+    curves = {each.name: each.curves["val/accuracy"] for each in runs if "val/accuracy" in each.curves}
+    keys = sorted(set().union(*(each.source.settings for each in runs)) - {"data.splits", "ckpt_path", "config"})
+    chosen = {key: [str(each.source.settings.get(key)) for each in runs] for key in keys}
+    mine = Everything.of(run)
+    return {
+        "compared_sets": sets or list(run.results.sets),
+        "duels": [duel for other in others for duel in _duels(mine, Everything.of(other), other.name)],
+        "compared_curve": Markup(charts.line_chart(curves, x="epoch", y="validation accuracy", percent=True))
+        if curves
+        else "",
+        "differences": [(key, values) for key, values in chosen.items() if len(set(values)) > 1],
+    }
+
+
+def _duels(mine: Everything, theirs: Everything, name: str) -> list[dict[str, Any]]:
+    """How often only one of two nets is right, on the pictures of each set that both were tested on."""
+    sides = [
+        dict(zip(zip(each.sets, each.paths, strict=True), (each.predictions == each.labels).tolist(), strict=True))
+        for each in (mine, theirs)
+    ]
+    duels = []
+    for split in dict.fromkeys(mine.sets):
+        shared = [key for key in sides[0] if key[0] == split and key in sides[1]]
+        better = sum(sides[1][key] and not sides[0][key] for key in shared)
+        worse = sum(sides[0][key] and not sides[1][key] for key in shared)
+        if shared:
+            p = mcnemar(better, worse)
+            duels.append({"run": name, "set": split, "pictures": len(shared), "better": better, "worse": worse, "p": p})
+    return duels
+
+
+def _errors(run: Run, analysis: Analysis) -> dict[str, Any]:
+    if isinstance(analysis.worst, Missing) or isinstance(analysis.images, Missing):
+        return {"errors": []}
+    everything, classes = analysis.everything, run.results.classes
+    errors = []
+    for error in analysis.worst:
+        place = error.place
+        (pixels,) = analysis.images([place])
+        likeliest = np.argsort(-everything.shares[place], kind="stable")[:3]
+        errors.append(
+            {
+                "picture": picture(pixels),
+                "saliency": "" if error.saliency is None else overlay(pixels, error.saliency),
+                "label": classes[everything.labels[place]],
+                "said": classes[likeliest[0]],
+                "top": " · ".join(f"{classes[i]} {everything.shares[place, i]:.0%}" for i in likeliest),
+                "set": everything.sets[place],
+                "path": everything.paths[place],
+            }
+        )
+    return {"errors": errors}
+
+
+def _filters(analysis: Analysis, classes: Sequence[str]) -> dict[str, Any]:
+    filters = analysis.filters
+    energy = {
+        f"block {number}": [(float(radius), float(share)) for radius, share in enumerate(of_block)]
+        for number, of_block in _few(list(enumerate(filters.energy, 1)))
+    }
+    values: dict[str, Any] = {
+        "blocks": [
+            {"magnitude": heat(magnitude), "kernels": [heat(kernel, signed=True) for kernel in kernels]}
+            for magnitude, kernels in zip(filters.magnitude, filters.kernels, strict=True)
+        ],
+        "energy_chart": Markup(charts.line_chart(energy, x="radius, cycles a map", y="share of energy", percent=True)),
+        "field_chart": "",
+        "fields": [],
+        "strips": [],
+        "moved_chart": "",
+        "frequencies": [],
+    }
+    if not isinstance(analysis.field, Missing):
+        field, radius = analysis.field
+        values["fields"] = [heat(each[::2, ::2] ** 0.5) for each in field]  # the root: the tails would be black
+        steps = {"pixels": [(float(block), float(each)) for block, each in enumerate(radius)]}
+        values["field_chart"] = Markup(charts.line_chart(steps, x="block", y="radius of the receptive field"))
+    if not isinstance(filters.history, Missing) and filters.moved is not None:
+        epochs, magnitudes = filters.history
+        chosen = np.unique(np.linspace(0, len(epochs) - 1, min(len(epochs), _COLUMNS_OF_STRIP)).round().astype(int))
+        scale = magnitudes.max((0, 2, 3))  # of each block, over training
+        values["strips"] = [
+            [(int(epochs[i]), heat(magnitudes[i, block], top=float(scale[block]))) for i in chosen]
+            for block in range(magnitudes.shape[1])
+        ]
+        moved = {
+            f"block {number}": list(zip(epochs[1:].tolist(), of_block[1:].tolist(), strict=True))
+            for number, of_block in _few(list(enumerate(filters.moved.T, 1)))
+        }
+        if len(epochs) > 1:
+            chart = charts.line_chart(moved, x="epoch", y="change of the filter in an epoch", percent=True)
+            values["moved_chart"] = Markup(chart)
+    if not isinstance(analysis.frequencies, Missing) and not isinstance(analysis.overlap, Missing):
+        pairs = analysis.overlap.pairs
+        values["frequencies"] = [
+            _frequency(f"{classes[pair.a]} / {classes[pair.b]}", ratio)
+            for pair, ratio in zip(pairs, analysis.frequencies, strict=True)
+        ]
+    return values
+
+
+def _frequency(pair: str, ratio: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, str]:
+    if not np.isfinite(ratio).any():
+        return {"pair": pair, "picture": "", "words": "too few pictures"}
+    row, column = np.unravel_index(int(np.nanargmax(ratio)), ratio.shape)
+    signed = int(row) - len(ratio) if row > len(ratio) // 2 else int(row)
+    words = f"best {signed} down, {column} across: {np.nanmax(ratio):.1f}"
+    return {"pair": pair, "picture": heat(np.fft.fftshift(ratio, axes=0)), "words": words}
+
+
+def _few(blocks: list[Any], most: int = 6) -> list[Any]:
+    """Some blocks of a deep net, first and last among them, so that a chart's lines can be told apart."""
+    return blocks if len(blocks) <= most else [blocks[round(i * (len(blocks) - 1) / (most - 1))] for i in range(most)]
+
+
+def write(file: Path, html: str) -> None:
+    """Writes the page; an older file is replaced at once, so that a browser never sees half of it."""
+    partial_file = file.with_name(file.name + ".partial")
+    partial_file.write_text(html, encoding="utf-8")
+    partial_file.replace(file)

@@ -1,0 +1,59 @@
+"""Pictures inside a page: one sheet of thumbnails for all that can be clicked, and arrays as tiny coloured images."""
+
+import base64
+import io
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+THUMBNAIL = 48  # pixels a side on the sheet
+COLUMNS = 40
+
+
+def sheet(images: npt.NDArray[np.uint8]) -> str:
+    """A data URI of (N, H, W) grey pictures, `COLUMNS` a row, each `THUMBNAIL` a side, row by row."""
+    rows = -(-len(images) // COLUMNS)
+    page = Image.new("L", (COLUMNS * THUMBNAIL, max(1, rows) * THUMBNAIL))
+    for number, pixels in enumerate(images):
+        small = Image.fromarray(pixels).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+        page.paste(small, (number % COLUMNS * THUMBNAIL, number // COLUMNS * THUMBNAIL))
+    return _uri(page, quality=70)
+
+
+def picture(pixels: npt.NDArray[np.uint8]) -> str:
+    """A data URI of one (H, W) grey picture."""
+    return _uri(Image.fromarray(pixels), quality=80)
+
+
+def heat(values: npt.NDArray[np.floating], *, signed: bool = False, top: float | None = None) -> str:
+    """A data URI of an (H, W) array, one pixel a value: 0 to `top` or its maximum; -maximum to it where signed."""
+    top = top or (float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0)
+    scaled = np.nan_to_num(values) / (top or 1.0)
+    colours = matplotlib.colormaps["coolwarm" if signed else "viridis"](
+        scaled / 2 + 0.5 if signed else scaled, bytes=True
+    )
+    return _png(Image.fromarray(colours[..., :3]))
+
+
+def overlay(pixels: npt.NDArray[np.uint8], saliency: npt.NDArray[np.floating]) -> str:
+    """A data URI of a picture with what speaks for its class in red and what speaks against it in blue, both (H, W)."""
+    top = float(np.percentile(np.abs(saliency), 99)) or 1.0
+    weight = np.clip(saliency / top, -1, 1)[..., None]
+    grey = np.repeat(pixels[..., None] * 0.6 + 60, 3, axis=2)
+    red, blue = np.array([230, 40, 30]), np.array([40, 90, 240])
+    mixed = grey * (1 - np.abs(weight)) + np.where(weight > 0, red, blue) * np.abs(weight)
+    return _uri(Image.fromarray(mixed.astype(np.uint8)), quality=80)
+
+
+def _uri(image: Image.Image, quality: int) -> str:
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=quality)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def _png(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
