@@ -7,7 +7,6 @@ never has a hole without a word.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from gfnet_pl.data.collection import Collection, collect
 from gfnet_pl.data.duplicates import leak_share
 from gfnet_pl.data.splits import EVALUATED
 from gfnet_pl.errors import UserError
-from gfnet_pl.evaluation.calibration import Floats, Ints, probabilities
+from gfnet_pl.evaluation.calibration import Floats, Ints
 from gfnet_pl.evaluation.embedding import umap_map
 from gfnet_pl.evaluation.filters import discriminative_frequencies, energy_by_radius, kernels, magnitude, movement
 from gfnet_pl.evaluation.overlap import (
@@ -33,6 +32,7 @@ from gfnet_pl.evaluation.overlap import (
 )
 from gfnet_pl.evaluation.saliency import effective_receptive_field, integrated_gradients, receptive_radius
 from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.report.everything import Everything
 from gfnet_pl.report.run import Run
 from gfnet_pl.training.classifier import GFNetClassifier
 
@@ -56,48 +56,6 @@ class Missing:
     """Why there is no answer, and what to do about it."""
 
     reason: str
-
-
-class Everything(NamedTuple):
-    """All evaluated pictures of a run in one line, set after set.
-
-    Attributes:
-        paths: N.
-        sets: (N,) name of each one's set.
-        groups: (N,).
-        labels: (N,).
-        logits: (N, classes).
-        features: (N, C).
-        shares: (N, classes) calibrated probabilities.
-    """
-
-    paths: list[str]
-    sets: list[str]
-    groups: list[str]
-    labels: Ints
-    logits: npt.NDArray[np.float32]
-    features: npt.NDArray[np.float32]
-    shares: Floats
-
-    @classmethod
-    def of(cls, run: Run) -> "Everything":
-        results = run.results
-        pictures = [picture for each in results.sets.values() for picture in each.pictures]
-        logits = np.concatenate([each.logits for each in results.sets.values()])
-        return cls(
-            [picture.path for picture in pictures],
-            [name for name, each in results.sets.items() for _ in each.pictures],
-            [picture.group for picture in pictures],
-            np.concatenate([each.labels for each in results.sets.values()]),
-            logits,
-            np.concatenate([each.features for each in results.sets.values()]),
-            probabilities(logits, results.calibration.temperature),
-        )
-
-    @property
-    def predictions(self) -> Ints:
-        places: Ints = self.logits.argmax(1)
-        return places
 
 
 @dataclass(frozen=True)

@@ -79,24 +79,23 @@ def line_chart(
     return f'<figure class="chart"><figcaption><b>{escape(y)}</b> {keys}</figcaption>{svg}</figure>'
 
 
-def interval_chart(rows: Sequence[Interval], *, title: str, low: float = 0.0, labels: int = 90) -> str:
-    """A bar a row, with its interval as a whisker, on one scale from `low` to 1.
+def interval_chart(rows: Sequence[Interval], *, title: str, labels: int = 70) -> str:
+    """A bar a row, with its interval as a whisker, on one scale from 0 to 1.
 
     Args:
         rows: At least one.
         title: For those who hear the page.
-        low: Where the scale begins.
         labels: Width that the labels take.
     """
-    width, row_height, notes = 640, 20, 110
+    width, row_height, notes = 480, 20, 105
     height = len(rows) * row_height + 24
     across = width - labels - notes
 
     def place(share: float) -> float:
-        return round(labels + max(0.0, share - low) / (1 - low) * across, 1)
+        return round(labels + share * across, 1)
 
     parts = []
-    for value in _ticks(low, 1.0):
+    for value in _ticks(0.0, 1.0):
         parts.append(f'<path class="grid" d="M{place(value)} 0V{height - 20}"/>')
         parts.append(f'<text x="{place(value)}" y="{height - 6}" text-anchor="middle">{100 * value:g}%</text>')
     for number, row in enumerate(rows):

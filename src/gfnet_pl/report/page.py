@@ -15,12 +15,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gfnet_pl.evaluation.figures import SetFigures, Share
-from gfnet_pl.evaluation.intervals import mcnemar
 from gfnet_pl.report import charts
-from gfnet_pl.report.analysis import Analysis, Everything, Missing
+from gfnet_pl.report.analysis import Analysis, Missing
 from gfnet_pl.report.charts import Interval
+from gfnet_pl.report.compare import compare
 from gfnet_pl.report.pictures import COLUMNS, heat, overlay, picture, sheet
 from gfnet_pl.report.run import Run
+from gfnet_pl.report.words import facts, gap_words, headline
 
 _ON_SHEET = 2_400  # thumbnails
 _A_CELL = 12  # right pictures of a class and set among them
@@ -68,15 +69,15 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "synthetic": run.results.root is None,
         "made": run.sessions[-1]["started"][:10] if run.sessions else "",
         "trusted": "unseen" if "unseen" in figures else "",
-        "headline": _headline(run),
-        "gap_words": _gap_words(run),
-        "facts": _facts(run),
+        "headline": headline(run),
+        "gap_words": gap_words(run),
+        "facts": facts(run),
         "set_chart": Markup(charts.interval_chart([_set_row(*each) for each in figures.items()], title="accuracy")),
         "curves": _curves(run),
         "class_charts": [Markup(_class_chart(each)) for each in figures.values()],
         "group_charts": [Markup(_group_chart(each)) for each in figures.values()],
         "reliability": [Markup(charts.reliability_chart(each.bins)) for each in figures.values()],
-        **_comparison(run, others),
+        **(compare(run, others) if others else {}),
         **_errors(run, analysis),
         **_filters(analysis, run.results.classes),
     }
@@ -159,67 +160,6 @@ def _data(
     }
 
 
-def _headline(run: Run) -> str:
-    figures = run.results.figures
-    if "unseen" in figures:
-        return "The figure to trust is that of unseen: its groups are in no other split. " + _gap_words(run)
-    return (
-        "No set holds groups that training never saw, so nothing here says how good the net is on new people: "
-        "train with --data.group_by and --data.unseen_groups to know."
-    )
-
-
-def _gap_words(run: Run) -> str:
-    distance = run.results.gap
-    if distance is None:
-        return "There is no gap to state: it takes an unseen set, and a holdout or validation set to compare it with."
-    return distance.sentence[0].upper() + distance.sentence[1:] + "."
-
-
-def _facts(run: Run) -> list[tuple[str, str]]:
-    settings, session = run.source.settings, run.sessions[-1] if run.sessions else {}
-    counts = ", ".join(f"{count:,} {split}" for split, count in run.counts.items())
-    weights = run.source.weights
-    parameters = sum(value.numel() for name, value in weights.items() if name not in ("net.mean", "net.std"))
-    drawn = "a provided file" if settings.get("data.splits") else f"by {settings.get('data.split_by')}"
-    rule = settings.get("data.group_by") or ("the signer" if run.results.root is None else "none, or the manifest's")
-    augment = {
-        key.removeprefix("data.augment."): value
-        for key, value in settings.items()
-        if key.startswith("data.augment.") and value
-    }
-    versions = ", ".join(f"{name} {session[name]}" for name in ("gfnet_pl", "torch", "lightning") if name in session)
-    facts = [
-        ("data", run.results.source),
-        ("splits", f"{counts}; drawn {drawn}; groups: {rule}"),
-        ("classes", f"{len(run.results.classes)}: {', '.join(run.results.classes)}"),
-        (
-            "net",
-            f"GFNet, {parameters:,} parameters: dim {settings['model.dim']}, depth {settings['model.depth']}, patches "
-            f"of {settings['model.patch_size']} pixels, filters {settings['model.filter_size']}, dropout "
-            f"{settings['model.dropout']}, drop path {settings['model.drop_path']}",
-        ),
-        (
-            "recipe",
-            f"AdamW {settings['model.lr']:g}, weight decay {settings['model.weight_decay']:g}, "
-            f"{settings['model.warmup_epochs']:g} epochs of warm-up, cosine; batch {settings.get('data.batch_size')}, "
-            f"{run.source.epochs} of {settings.get('trainer.max_epochs')} epochs; {settings.get('trainer.precision')}",
-        ),
-        ("augmentation", ", ".join(f"{name} {value:g}" for name, value in augment.items()) or "none"),
-        ("balance", _balance(settings)),
-        ("seed", str(session.get("seed", "not known"))),
-        ("made with", f"{versions}; commit {session.get('commit') or 'not known'}" if session else "not known"),
-        ("hardware", f"{session.get('devices')}; {session.get('cpu')}" if session else "not known"),
-    ]
-    return facts
-
-
-def _balance(settings: dict[str, Any]) -> str:
-    emphasis = settings.get("data.class_emphasis") or settings.get("data.emphasis_from")
-    drawn = "every class equally often" if settings.get("data.balanced") else "every picture equally often"
-    return f"{drawn}{f', emphasis {emphasis}' if emphasis else ''}"
-
-
 def _set_row(name: str, each: SetFigures) -> Interval:
     accuracy = each.accuracy
     note = f"{100 * (accuracy.share or 0):.1f} %"
@@ -267,7 +207,7 @@ def _group_chart(each: SetFigures) -> str:
     chart = charts.interval_chart(
         [_row(name, share, f"{share.right} of {share.images}") for name, share in worst[:_MOST_GROUPS]],
         title="accuracy by group",
-        labels=150,
+        labels=110,
     )
     more = (
         f'<p class="quiet">The worst {_MOST_GROUPS} of {len(worst):,} groups.</p>' if len(worst) > _MOST_GROUPS else ""
@@ -277,42 +217,6 @@ def _group_chart(each: SetFigures) -> str:
 
 def _row(name: str, share: Share, note: str) -> Interval:
     return Interval(name[:20], share.share, (share.low, share.high), None, note)
-
-
-def _comparison(run: Run, others: Sequence[Run]) -> dict[str, Any]:
-    if not others:
-        return {}
-    runs = [run, *others]
-    sets = [name for name in run.results.sets if any(name in other.results.sets for other in others)]
-    curves = {each.name: each.curves["val/accuracy"] for each in runs if "val/accuracy" in each.curves}
-    keys = sorted(set().union(*(each.source.settings for each in runs)) - {"data.splits", "ckpt_path", "config"})
-    chosen = {key: [str(each.source.settings.get(key)) for each in runs] for key in keys}
-    mine = Everything.of(run)
-    return {
-        "compared_sets": sets or list(run.results.sets),
-        "duels": [duel for other in others for duel in _duels(mine, Everything.of(other), other.name)],
-        "compared_curve": Markup(charts.line_chart(curves, x="epoch", y="validation accuracy", percent=True))
-        if curves
-        else "",
-        "differences": [(key, values) for key, values in chosen.items() if len(set(values)) > 1],
-    }
-
-
-def _duels(mine: Everything, theirs: Everything, name: str) -> list[dict[str, Any]]:
-    """How often only one of two nets is right, on the pictures of each set that both were tested on."""
-    sides = [
-        dict(zip(zip(each.sets, each.paths, strict=True), (each.predictions == each.labels).tolist(), strict=True))
-        for each in (mine, theirs)
-    ]
-    duels = []
-    for split in dict.fromkeys(mine.sets):
-        shared = [key for key in sides[0] if key[0] == split and key in sides[1]]
-        better = sum(sides[1][key] and not sides[0][key] for key in shared)
-        worse = sum(sides[0][key] and not sides[1][key] for key in shared)
-        if shared:
-            p = mcnemar(better, worse)
-            duels.append({"run": name, "set": split, "pictures": len(shared), "better": better, "worse": worse, "p": p})
-    return duels
 
 
 def _errors(run: Run, analysis: Analysis) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""Several runs side by side: which settings differ, and which is better on the very same pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from gfnet_pl.evaluation.intervals import mcnemar
+from gfnet_pl.report import charts
+from gfnet_pl.report.everything import Everything
+from gfnet_pl.report.run import Run
+
+
+def compare(run: Run, others: Sequence[Run]) -> dict[str, Any]:
+    """What the page's section on several runs shows.
+
+    Args:
+        run: The one that the page is about.
+        others: At least one.
+    """
+    runs = [run, *others]
+    sets = [name for name in run.results.sets if any(name in other.results.sets for other in others)]
+    curves = {each.name: each.curves["val/accuracy"] for each in runs if "val/accuracy" in each.curves}
+    keys = sorted(set().union(*(each.source.settings for each in runs)) - {"data.splits", "ckpt_path", "config"})
+    chosen = {key: [str(each.source.settings.get(key)) for each in runs] for key in keys}
+    mine = Everything.of(run)
+    return {
+        "compared_sets": sets or list(run.results.sets),
+        "duels": [duel for other in others for duel in _duels(mine, Everything.of(other), other.name)],
+        "compared_curve": Markup(charts.line_chart(curves, x="epoch", y="validation accuracy", percent=True))
+        if curves
+        else "",
+        "differences": [(key, values) for key, values in chosen.items() if len(set(values)) > 1],
+    }
+
+
+def _duels(mine: Everything, theirs: Everything, name: str) -> list[dict[str, Any]]:
+    """How often only one of two nets is right, on the pictures of each set that both were tested on."""
+    sides = [
+        dict(zip(zip(each.sets, each.paths, strict=True), (each.predictions == each.labels).tolist(), strict=True))
+        for each in (mine, theirs)
+    ]
+    duels = []
+    for split in dict.fromkeys(mine.sets):
+        shared = [key for key in sides[0] if key[0] == split and key in sides[1]]
+        better = sum(sides[1][key] and not sides[0][key] for key in shared)
+        worse = sum(sides[0][key] and not sides[1][key] for key in shared)
+        if shared:
+            p = mcnemar(better, worse)
+            duels.append({"run": name, "set": split, "pictures": len(shared), "better": better, "worse": worse, "p": p})
+    return duels
