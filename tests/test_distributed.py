@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import QUIET
@@ -27,6 +28,9 @@ def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, proce
     assert images == 48
     steps = {2: 2, 3: 1}[processes]  # 24 or 16 images a process, in batches of 16
     assert state["global_step"] == 2 * steps
+    assert len(list(Path("runs/base/version_0").glob("events*"))) == 1  # one process writes
+    with np.load("runs/base/version_0/filters.npz") as kept:
+        assert kept["epochs"].tolist() == [0, 1, 2]
     (schedule,) = state["lr_schedulers"]
     assert schedule["_last_lr"][0] == 0  # the cosine has come to its end
     evaluated = subprocess.run([GFNET, "test", *several], capture_output=True, text=True, check=False, timeout=120)
@@ -35,7 +39,7 @@ def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, proce
     for row in (["val", "6"], ["test", "12"], ["holdout", "6"], ["unseen", "15"]):
         assert rows.count(row) == 1  # printed by one process
     several_wrote = Path("runs/base/version_0/predictions.csv").read_text()
-    assert main(["test", *QUIET]) == 0
+    assert main(["test", *QUIET, "--trainer.devices=1", "--trainer.strategy=auto"]) == 0
     assert Path("runs/base/version_0/predictions.csv").read_text() == several_wrote  # in the order of the pictures
 
 

@@ -8,7 +8,8 @@ import torch
 from conftest import QUIET, write_picture
 
 from gfnet_pl.cli import main
-from gfnet_pl.training.callbacks import FirstBatch, Throughput
+from gfnet_pl.training.callbacks import Throughput
+from gfnet_pl.training.dashboard import FirstBatch
 from gfnet_pl.training.warm_start import Source
 
 

@@ -35,8 +35,7 @@ from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.report.everything import Everything
 from gfnet_pl.report.run import Run
 from gfnet_pl.training.classifier import GFNetClassifier
-
-FILTERS = "filters.npz"  # what FilterHistory keeps of every epoch
+from gfnet_pl.training.dashboard import FILTERS
 
 Images = npt.NDArray[np.uint8]
 Pixels = Callable[[npt.ArrayLike], Images]

@@ -1,4 +1,4 @@
-"""TF32 on the GPUs that have it, and what TensorBoard shows beside the scalars."""
+"""What goes with training: TF32 on the GPUs that have it, the progress bar, images a second, a last.ckpt in time."""
 
 import logging
 import time
@@ -8,12 +8,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
-from torch import Tensor
 
 from gfnet_pl.data.batches import Batch
-from gfnet_pl.training.classifier import GFNetClassifier
 
 log = logging.getLogger(__name__)
 
@@ -135,51 +131,3 @@ class LastWithinEpoch(ModelCheckpoint):
         between = self.STEPS * trainer.accumulate_grad_batches
         if (batch_idx + 1) % between == 0 and not trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-
-class FirstBatch(Callback):
-    """Draws the first training batch as the network sees it: augmented, normalised, with its labels."""
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        logger = trainer.logger
-        if trainer.current_epoch or batch_idx or not isinstance(logger, TensorBoardLogger):
-            return
-        assert isinstance(pl_module, GFNetClassifier) and pl_module.classes is not None  # setup has built the net
-        labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
-        names = [pl_module.classes[label] for label in labels[:32]]
-        figure = draw_images(pl_module.net.normalise(batch.images[:32]).cpu(), names)
-        logger.experiment.add_figure("train/first_batch", figure, trainer.global_step)
-
-
-class HyperParameters(Callback):
-    """Fills the hparams tab: the run's hyper-parameters, and `hp/val_accuracy` of the last validation."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger):
-            values = {name: value for name, value in pl_module.hparams.items() if name != "classes"}
-            trainer.logger.log_hyperparams(values, {"hp/val_accuracy": 0.0})
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not when validation ends: callbacks come before the module then, and would see the score of the epoch before.
-        assert isinstance(pl_module, GFNetClassifier)
-        if "val" in pl_module.scores:
-            pl_module.log("hp/val_accuracy", pl_module.scores["val"].accuracy, sync_dist=True)
-
-
-def draw_images(images: Tensor, names: list[str], columns: int = 8) -> Figure:
-    """A grid of normalised grey images with their class names.
-
-    Args:
-        images: (N, 1, H, W); black is two standard deviations below the mean, white two above.
-        names: N class names.
-        columns: Images a row.
-    """
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(columns * 1.2, rows * 1.4), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
-    for axis, image, name in zip(axes, images, names, strict=False):
-        axis.imshow(image[0].numpy(), cmap="gray", vmin=-2, vmax=2)
-        axis.set_title(name, fontsize=9)
-    return figure

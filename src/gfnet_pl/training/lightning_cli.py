@@ -31,15 +31,9 @@ from gfnet_pl.evaluation.results import (
     write_results,
 )
 from gfnet_pl.names import RUNS, find_checkpoint, nearest
-from gfnet_pl.training.callbacks import (
-    FirstBatch,
-    HyperParameters,
-    LastWithinEpoch,
-    ProgressBar,
-    TF32Precision,
-    Throughput,
-)
+from gfnet_pl.training.callbacks import LastWithinEpoch, ProgressBar, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
+from gfnet_pl.training.dashboard import Charts, ClassBalance, Filters, FirstBatch, HyperParameters, Validation
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.run_record import RunRecord
 from gfnet_pl.training.warm_start import Source
@@ -126,7 +120,8 @@ class GFNetCLI(LightningCLI):
         shows_progress = settings["enable_progress_bar"] is not False
         callbacks: list[Callback] = [ProgressBar(leave=True)] if shows_progress else []
         if self.subcommand == "fit":
-            callbacks += [FirstBatch(), HyperParameters(), Throughput()]
+            callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts(), Filters()]
+            callbacks += [HyperParameters(), Throughput()]
             callbacks += [
                 ModelCheckpoint(
                     filename="best", monitor="val/accuracy", mode="max", enable_version_counter=False, verbose=False
@@ -138,7 +133,7 @@ class GFNetCLI(LightningCLI):
             ]
         else:
             kwargs["enable_checkpointing"] = False
-            callbacks.append(self.outputs)
+            callbacks += [self.outputs, HyperParameters()]
         self.trainer_defaults["callbacks"] = callbacks
         if settings["logger"] in (None, True):
             kwargs["logger"] = self._logger()

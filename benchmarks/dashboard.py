@@ -1,0 +1,94 @@
+"""What the dashboard costs: seconds spent in its hooks, of those that an epoch of a real run takes.
+
+Trains on the embedded data in a temporary folder, and prints a table by callback. Other jobs on the machine slow both
+down alike. What TensorBoard's own thread writes meanwhile is in the epoch's time alone.
+
+    python benchmarks/dashboard.py --config base.yaml --config quick.yaml --config robust.yaml
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from gfnet_pl.cli import main as gfnet
+from gfnet_pl.training import dashboard
+from gfnet_pl.training.callbacks import Throughput
+from gfnet_pl.training.outputs import KeepOutputs
+
+CALLBACKS = (
+    KeepOutputs,
+    dashboard.Validation,
+    dashboard.FirstBatch,
+    dashboard.ClassBalance,
+    dashboard.Charts,
+    dashboard.Filters,
+    dashboard.HyperParameters,
+    Throughput,
+)
+PARTS = ("show_confusion", "show_worst_errors", "show_confidences", "show_curves", "show_features")  # of Validation
+ONCE = ("FirstBatch", "ClassBalance", "show_features")
+RECIPE_EPOCHS = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", action="append", required=True)
+    parser.add_argument("--epochs", type=int, default=3)
+    values, options = parser.parse_known_args()
+    once: dict[str, float] = defaultdict(float)
+    later: dict[str, float] = defaultdict(float)
+    stamps: list[float] = []  # when the training starts, and the ends of its epochs
+
+    def timed(work: Callable[..., Any], name: str) -> Callable[..., Any]:
+        single = name in ONCE or work.__name__ in ("on_train_start", "on_train_end")
+
+        @wraps(work)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = work(*args, **kwargs)
+            end = time.perf_counter()
+            (once if single else later)[name] += end - start
+            if name == "Throughput" and work.__name__ in ("on_train_start", "on_train_epoch_end"):
+                stamps.append(end)
+            return result
+
+        return wrapped
+
+    for callback in CALLBACKS:
+        for hook, method in list(vars(callback).items()):
+            if hook.startswith("on_"):
+                setattr(callback, hook, timed(method, callback.__name__))
+    for part in PARTS:
+        setattr(dashboard, part, timed(getattr(dashboard, part), part))
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        configs = [word for config in values.config for word in ("--config", config)]
+        gfnet(["fit", *configs, f"--trainer.max_epochs={values.epochs}", *options])
+    epoch = (stamps[-1] - stamps[0]) / values.epochs
+    print(f"\n{values.epochs} epochs of {epoch:.2f} s\n")
+    print("| | once, s | an epoch, s | share of an epoch |\n|---|---|---|---|")
+    for callback in CALLBACKS:
+        row(callback.__name__, once, later, values.epochs, epoch)
+        for part in PARTS if callback is dashboard.Validation else ():
+            row(part, once, later, values.epochs, epoch, indent="- ")
+    names = [callback.__name__ for callback in CALLBACKS]
+    start, each = sum(once[name] for name in names), sum(later[name] for name in names) / values.epochs
+    print(f"| all | {start:.2f} | {each:.3f} | {each / epoch:.2%} |")
+    share = (start + RECIPE_EPOCHS * each) / (RECIPE_EPOCHS * epoch)
+    print(f"\nOver {RECIPE_EPOCHS} such epochs: {start + RECIPE_EPOCHS * each:.1f} s, {share:.2%}")
+
+
+def row(
+    name: str, once: dict[str, float], later: dict[str, float], epochs: int, epoch: float, indent: str = ""
+) -> None:
+    each = later[name] / epochs
+    print(f"| {indent}{name} | {once[name]:.3f} | {each:.3f} | {each / epoch:.2%} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""What TensorBoard shows of a run beside the classifier's own scalars: docs/dashboards.md goes through it page by page.
+
+All of it is written by the first device alone, and nothing in Lightning's check before training or without TensorBoard.
+On the x axis is the epoch, as for the scores. It is cheap: `benchmarks/dashboard.py` measures it.
+"""
+
+import os
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+from torch.utils.tensorboard.summary import hparams
+
+from gfnet_pl.data.batches import Batch
+from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.data.splits import EVALUATED, SPLITS
+from gfnet_pl.evaluation.calibration import Floats
+from gfnet_pl.evaluation.filters import magnitude
+from gfnet_pl.training.classifier import GFNetClassifier, SetMetrics
+from gfnet_pl.training.drawings import bars, filters, grid, short
+from gfnet_pl.training.outputs import KeepOutputs
+from gfnet_pl.training.validation_pages import (
+    Validated,
+    show_confidences,
+    show_confusion,
+    show_curves,
+    show_features,
+    show_worst_errors,
+)
+
+FILTERS = "filters.npz"
+
+_CHARTS = {
+    "training against validation": {
+        "accuracy": ["Multiline", ["train/accuracy", "val/accuracy"]],
+        "loss": ["Multiline", ["train/epoch_loss", "val/loss"]],
+    },
+    "sets and classes": {
+        "accuracy of the test sets": ["Multiline", ["test/[^/]+/accuracy"]],
+        "validation accuracy of the classes": ["Multiline", ["val_class/.+"]],
+    },
+}
+_FIRST_COLUMNS = ("augment", "drop_path", "dropout", "lr", "weight_decay")
+
+
+class FirstBatch(Callback):
+    """Draws the first training batch as the network sees it: augmented, normalised, with its labels."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        writer = None if trainer.current_epoch or batch_idx else _writer(trainer)
+        if writer:
+            classifier = _classifier(pl_module)
+            labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
+            names = [short(_classes(classifier)[label]) for label in labels[:32]]
+            seen = classifier.net.normalise(batch.images[:32])[:, 0].float().cpu()
+            # Black is two standard deviations below the mean, white two above.
+            grey = ((seen + 2) / 4 * 255).clamp(0, 255).byte().numpy()
+            page = grid(grey, names, columns=8, side=96)
+            writer.add_image("train/first_batch", page, trainer.global_step, dataformats="HWC")
+
+
+class ClassBalance(Callback):
+    """Draws how many pictures each class has in each split."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if writer := _writer(trainer):
+            classes = _classes(_classifier(pl_module))
+            counted = Counter((picture.split, picture.label) for picture in _data(trainer).pictures)
+            counts = {split: np.array([counted[split, name] for name in classes]) for split in SPLITS}
+            present = {split: of_split for split, of_split in counts.items() if of_split.any()}
+            writer.add_image("data/class_balance", bars(present, classes), dataformats="HWC")
+
+
+class Charts(Callback):
+    """Lays out the custom scalars: what belongs together on one chart each.
+
+    Training logs its loss step by step; `train/epoch_loss`, its mean, has the x axis of the validation's.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if writer := _writer(trainer):
+            writer.add_custom_scalars(_CHARTS)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # The module has summed it anyway, and starts anew after this: logging each step would cost a slow epoch 0.6 %.
+        summed = _classifier(pl_module).metrics["train_set"]
+        assert isinstance(summed, SetMetrics)
+        mean = summed.loss.compute() / summed.confusion.compute().sum()
+        pl_module.log("train/epoch_loss", mean, sync_dist=True)
+
+
+class HyperParameters(Callback):
+    """Fills the hparams tab: what runs differ in, and the accuracy of all sets.
+
+    `hp/val_accuracy` is that of the last validation, those of the other sets are written by `gfnet test`. They are
+    declared without values, so that a run that was not tested has none, rather than 0. TensorBoard takes the columns
+    from any one run: all runs declare the same.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if writer := _writer(trainer):
+            data = _data(trainer)
+            augment = [f"{name} {value:g}" for name, value in asdict(data.augment).items() if value]
+            values = {name: value for name, value in pl_module.hparams.items() if name != "classes"} | {
+                "augment": ", ".join(augment) or "off",
+                "balanced": data.balanced,
+                "batch_size": data.batch_size,
+                "max_epochs": trainer.max_epochs,
+                "precision": trainer.precision,
+                "seed": data.seed,
+                "train_images": len(data.sets["train"]),
+            }
+            for summary in _hparams_summaries(values):
+                writer.file_writer.add_summary(summary)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not when the validation epoch ends: callbacks come before the module then, and would see the score before.
+        scores = _classifier(pl_module).scores
+        if "val" in scores:
+            pl_module.log("hp/val_accuracy", scores["val"].accuracy, sync_dist=True)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if writer := _writer(trainer):
+            for split, score in _classifier(pl_module).scores.items():
+                if split != "val":  # the tab has that of the run's end
+                    writer.add_scalar(f"hp/{split}_accuracy", score.accuracy)
+
+
+class Filters(Callback):
+    """Draws what the global filters amplify after each epoch, and keeps it in the run's filters.npz.
+
+    `epochs` (E,) are the numbers of epochs trained, 0 before the first; `magnitude` (E, depth, H, W), float32, is what
+    `gfnet_pl.evaluation.filters.magnitude` gave then. A resumed run goes on with what is there.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = trainer.log_dir  # asks all devices, so not below, where only one comes
+        self._file = Path(folder, FILTERS) if trainer.logger and folder else None
+        if trainer.is_global_zero and trainer.global_step == 0:
+            self._keep(magnitude(_classifier(pl_module).net), epoch=0)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            now = magnitude(_classifier(pl_module).net)
+            self._keep(now, epoch=trainer.current_epoch + 1)
+            if writer := _writer(trainer):
+                writer.add_image("filters/magnitude", filters(now), trainer.current_epoch, dataformats="HWC")
+
+    def _keep(self, now: Floats, *, epoch: int) -> None:
+        if self._file is None:
+            return
+        epochs, magnitudes = np.empty(0, np.int64), np.empty((0, *now.shape), np.float32)
+        if epoch and self._file.is_file():
+            with np.load(self._file, allow_pickle=False) as kept:
+                earlier = kept["epochs"] < epoch  # a run resumed from an older checkpoint does the later ones again
+                epochs, magnitudes = kept["epochs"][earlier], kept["magnitude"][earlier]
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._file.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                epochs=np.append(epochs, epoch),
+                magnitude=np.concatenate([magnitudes, now[None].astype(np.float32)]),
+            )
+        os.replace(partial, self._file)
+
+
+class Validation(Callback):
+    """Draws each validation, and at the end of `fit` the last one's space of features.
+
+    Args:
+        outputs: Collects what the net says of the pictures; it must come before this callback.
+    """
+
+    def __init__(self, outputs: KeepOutputs) -> None:
+        self.outputs = outputs
+        self._last: Validated | None = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if writer := _writer(trainer):
+            self._last = self._validated(trainer, _classifier(pl_module))
+            if self._last:
+                show_confusion(writer, self._last)
+                show_worst_errors(writer, self._last)
+                show_confidences(writer, self._last)
+                show_curves(writer, self._last)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer = _writer(trainer)
+        if writer and self._last:
+            show_features(writer, self._last)
+
+    def _validated(self, trainer: Trainer, classifier: GFNetClassifier) -> Validated | None:
+        """None where only a part of the set was validated, or an output is not finite: training is about to stop."""
+        data, outputs = _data(trainer), self.outputs.sets["val"]
+        images = data.sets["val"]
+        if len(outputs.logits) < len(images) or not (
+            outputs.logits.isfinite().all() and outputs.features.isfinite().all()
+        ):
+            return None
+        paths = [picture.path for picture in data.pictures if picture.split == "val"]
+        return Validated(trainer.current_epoch, _classes(classifier), paths, images, outputs)
+
+
+def _hparams_summaries(values: dict[str, Any]) -> list[Any]:
+    """What the hparams tab knows of a run: torch's three summaries, and which columns come first."""
+    plain = {name: value if isinstance(value, float | int) else str(value) for name, value in values.items()}
+    make: Any = hparams  # torch gives it no types
+    experiment, *session = make(plain, {f"hp/{split}_accuracy": 0.0 for split in EVALUATED})
+    plugin_data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in _FIRST_COLUMNS  # TensorBoard sorts by this, and shows the first five at first
+    plugin_data.content = content.SerializeToString()
+    return [experiment, *session]
+
+
+def _writer(trainer: Trainer) -> Any:  # noqa: ANN401
+    """The SummaryWriter where there is something to write to; None where not, or not for this device to write."""
+    logger = trainer.logger
+    if trainer.is_global_zero and not trainer.sanity_checking and isinstance(logger, TensorBoardLogger):
+        return logger.experiment
+    return None
+
+
+def _classifier(module: LightningModule) -> GFNetClassifier:
+    assert isinstance(module, GFNetClassifier)  # the command line makes no other
+    return module
+
+
+def _classes(classifier: GFNetClassifier) -> list[str]:
+    assert classifier.classes is not None  # setup has built the net
+    return classifier.classes
+
+
+def _data(trainer: Trainer) -> ImageDataModule:
+    data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
+    return data

@@ -1,0 +1,289 @@
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from gfnet_pl.cli import main
+from gfnet_pl.data.batches import ImageArray
+from gfnet_pl.evaluation.filters import magnitude
+from gfnet_pl.training import validation_pages
+from gfnet_pl.training.classifier import GFNetClassifier
+from gfnet_pl.training.drawings import bars, confusion_matrix, filters, grid, sentence
+from gfnet_pl.training.outputs import Outputs
+from gfnet_pl.training.validation_pages import (
+    Validated,
+    show_confidences,
+    show_confusion,
+    show_curves,
+    show_features,
+    show_worst_errors,
+)
+
+RUN = Path("runs/base/version_0")
+THREE = ["--trainer.max_epochs=3", "--trainer.log_every_n_steps=1", "--model.lr=5e-3"]
+BLUE, RED, GREY = [33, 102, 172], [178, 24, 43], [225, 225, 225]
+
+
+class Writer:
+    """Keeps what it is given."""
+
+    def __init__(self):
+        self.given = {}
+
+    def add_image(self, tag, pixels, step, dataformats):
+        assert pixels.dtype == np.uint8 and dataformats == "HWC"
+        self.given[tag] = pixels
+
+    def add_histogram(self, tag, values, step, bins):
+        self.given[tag] = values
+
+    def add_pr_curve(self, tag, labels, predictions, step):
+        self.given[tag] = labels, predictions
+
+    def add_embedding(self, features, **rest):
+        self.given["embedding"] = {"features": features, **rest}
+
+
+def read(run=RUN):
+    return EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0, "tensors": 0, "histograms": 0}).Reload()
+
+
+def validated(labels, logits, classes=CLASSES, paths=None):
+    count = len(labels)
+    images = np.random.default_rng(0).integers(0, 256, (count + 1, 16, 16), dtype=np.uint8)
+    rows = np.arange(count)[::-1]  # the set's order is not the cache's
+    outputs = Outputs(torch.tensor(logits, dtype=torch.float32), torch.arange(2.0 * count).reshape(count, 2))
+    paths = paths or [f"{number}.png" for number in range(count)]
+    return Validated(3, list(classes), paths, ImageArray(images, rows, np.array(labels)), outputs)
+
+
+def shown(seen):
+    writer = Writer()
+    for show in (show_confusion, show_worst_errors, show_confidences, show_curves, show_features):
+        show(writer, seen)
+    return writer.given
+
+
+def test_each_validation_is_drawn_once_at_its_epoch_and_the_check_before_training_is_not(tiny):
+    assert main([*tiny, *THREE]) == 0
+    events = read()
+    for tag in ("val/confusion", "val/worst_errors", "filters/magnitude"):
+        assert [image.step for image in events.Images(tag)] == [0, 1, 2], tag
+        assert all(len(np.unique(pixels(image))) > 5 for image in events.Images(tag)), tag
+    for name in CLASSES:
+        assert [curve.step for curve in events.Tensors(f"val_curve/{name}")] == [0, 1, 2]
+    histograms = [event for kind in ("right", "wrong") for event in of(events, f"val_confidence/{kind}")]
+    assert {
+        step: sum(h.histogram_value.num for h in histograms if h.step == step) for step in range(3)
+    } == dict.fromkeys(range(3), 6)
+    assert len(events.Images("data/class_balance")) == 1
+
+
+def test_training_and_validation_share_charts_with_the_epoch_as_x(tiny):
+    assert main([*tiny, *THREE]) == 0
+    events = read()
+    (config,) = events.Tensors("custom_scalars__config__")
+    layout = Layout.FromString(config.tensor_proto.string_val[0])
+    tags = [list(chart.multiline.tag) for category in layout.category for chart in category.chart]
+    assert tags[:2] == [["train/accuracy", "val/accuracy"], ["train/epoch_loss", "val/loss"]]
+    by_step = [event.value for event in events.Scalars("train/loss")]
+    by_epoch = events.Scalars("train/epoch_loss")
+    assert [event.step for event in by_epoch] == [0, 1, 2]
+    expected = np.reshape(by_step, (3, -1)).mean(1)  # batches are of one size
+    assert [event.value for event in by_epoch] == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_the_hparams_tab_knows_all_sets_and_no_value_before_there_is_one(tiny):
+    assert main([*tiny, *THREE, "--data.augment.rotation=20"]) == 0
+    events = read()
+    scalars = {tag for tag in events.Tags()["scalars"] if tag.startswith("hp/")}
+    assert scalars == {"hp/val_accuracy"}
+    assert all(event.value == score.value for event, score in pairs(events, "hp/val_accuracy", "val/accuracy"))
+    experiment = plugin_data(events, "_hparams_/experiment").experiment
+    metrics = {metric.name.tag for metric in experiment.metric_infos}
+    assert metrics == {f"hp/{split}_accuracy" for split in ("val", "test", "holdout", "unseen")}
+    hparams = plugin_data(events, "_hparams_/session_start_info").session_start_info.hparams
+    assert hparams["lr"].number_value == 5e-3
+    assert hparams["augment"].string_value == "rotation 20"
+    assert {column.name for column in experiment.hparam_infos} == hparams.keys()
+
+    assert main(["test", "--trainer.enable_progress_bar=false"]) == 0
+    events = read()
+    for split in ("test", "holdout", "unseen"):
+        ((event, score),) = pairs(events, f"hp/{split}_accuracy", f"test/{split}/accuracy")
+        assert event.value == score.value
+    assert len(events.Scalars("hp/val_accuracy")) == 3  # that of the test is of another checkpoint
+
+
+def test_the_filters_of_every_epoch_are_kept_and_a_resumed_run_goes_on_with_them(tiny):
+    assert main(tiny) == 0
+    with np.load(RUN / "filters.npz") as kept:
+        first = dict(kept)
+    assert first["epochs"].tolist() == [0, 1, 2]
+    assert first["magnitude"].shape == (3, 2, 4, 4) and first["magnitude"].dtype == np.float32
+    last = RUN / "checkpoints/last.ckpt"
+    net = GFNetClassifier.load_from_checkpoint(last, map_location="cpu").net
+    np.testing.assert_array_equal(first["magnitude"][-1], magnitude(net).astype(np.float32))
+    assert not np.array_equal(first["magnitude"][0], first["magnitude"][1])
+
+    early = last.rename(last.with_name("early.ckpt"))
+    for _ in range(2):  # the second time epochs 3 and 4 are there already: they are trained, and kept, again
+        assert main([*tiny, f"--ckpt_path={early}", "--trainer.max_epochs=4"]) == 0
+        with np.load(RUN / "filters.npz") as kept:
+            assert kept["epochs"].tolist() == [0, 1, 2, 3, 4]
+            np.testing.assert_array_equal(kept["magnitude"][:3], first["magnitude"])
+    assert not list(RUN.glob("*.partial"))
+
+
+def test_the_projector_has_the_validation_pictures_with_what_they_were_taken_for(tiny):
+    assert main([*tiny, "--trainer.max_epochs=1"]) == 0
+    config = (RUN / "projector_config.pbtxt").read_text()
+    folder = RUN / "00000/val_features"
+    assert 'tensor_path: "00000/val_features/tensors.tsv"' in config  # below the run, wherever that is moved to
+    rows = list(csv.DictReader((folder / "metadata.tsv").read_text().splitlines(), delimiter="\t"))
+    assert list(rows[0]) == ["class", "prediction", "verdict", "path"]
+    splits = csv.DictReader((RUN / "splits.csv").read_text().splitlines())
+    assert [(row["path"], row["class"]) for row in rows] == [
+        (row["path"], row["label"]) for row in splits if row["split"] == "val"
+    ]
+    assert all((row["class"] == row["prediction"]) == (row["verdict"] == "right") for row in rows)
+    assert len((folder / "tensors.tsv").read_text().splitlines()) == len(rows) == 6
+    with Image.open(folder / "sprite.png") as sprite:
+        assert sprite.size == (3 * 48, 3 * 48)
+
+
+def test_without_tensorboard_nothing_is_drawn_or_kept(tiny, workplace):
+    assert main([*tiny, "--trainer.logger=false", "--trainer.max_epochs=1"]) == 0
+    assert not [path for path in workplace.rglob("*") if path.suffix in (".npz", ".pbtxt") or "tfevents" in path.name]
+
+
+def test_a_validation_of_a_part_or_with_outputs_that_are_not_finite_is_not_drawn(tiny, monkeypatch):
+    assert main([*tiny, "--data.batch_size=4", "--trainer.limit_val_batches=1"]) == 0
+    assert "val/confusion" not in read().Tags()["images"]
+    monkeypatch.setattr(GFNetClassifier, "_stop_if_bad", lambda self: None)  # as a GPU has not been asked yet
+
+    def poison(self, batch, batch_idx):
+        self.net.head.weight.data.fill_(float("nan"))
+
+    monkeypatch.setattr(GFNetClassifier, "on_train_batch_start", poison)
+    assert main([*tiny, "--trainer.max_epochs=1"]) == 0
+    assert "val/confusion" not in read("runs/base/version_1").Tags()["images"]
+
+
+def test_the_worst_errors_are_the_surest_wrong_ones_each_with_its_picture(monkeypatch):
+    drawn = {}
+
+    def keep(images, titles, **_):
+        drawn.update(images=images, titles=titles)
+        return grid(images, titles, columns=8, side=16)
+
+    monkeypatch.setattr(validation_pages, "grid", keep)
+    seen = validated([0, 1, 2, 0], [[0, 2, 0], [0, 9, 0], [4, 0, 0], [0, 0, 1]])
+    show_worst_errors(Writer(), seen)
+    assert drawn["titles"] == ["Cat, taken for ant 0.96", "ant, taken for bee 0.79", "ant, taken for Cat 0.58"]
+    np.testing.assert_array_equal(drawn["images"], seen.images.images[[1, 3, 0]])
+
+
+def test_a_validation_without_an_error_says_so():
+    given = shown(validated([0, 1, 2], np.eye(3) * 9))
+    np.testing.assert_array_equal(given["val/worst_errors"], sentence("no errors"))
+    assert len(given["val_confidence/right"]) == 3
+    assert "val_confidence/wrong" not in given
+
+
+def test_a_row_of_the_confusion_matrix_is_a_true_class():
+    given = shown(validated([0, 0, 1], np.eye(3)[[1, 1, 1]]))
+    expected = confusion_matrix(np.array([[0, 2, 0], [0, 1, 0], [0, 0, 0]]), CLASSES)
+    np.testing.assert_array_equal(given["val/confusion"], expected)
+
+
+def test_a_class_without_validation_pictures_has_no_curve():
+    given = shown(validated([0, 2, 2], np.eye(3)))
+    assert {tag for tag in given if tag.startswith("val_curve/")} == {"val_curve/ant", "val_curve/Cat"}
+    labels, predictions = given["val_curve/Cat"]
+    assert labels.tolist() == [False, True, True]
+    np.testing.assert_allclose(predictions, torch.eye(3).softmax(1)[:, 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [1, 150])
+def test_one_class_and_very_many_are_drawn(classes):
+    names = [f"a class with a long name, number {number}" for number in range(classes)]
+    labels = np.arange(classes).repeat(2)
+    given = shown(validated(labels, np.random.default_rng(1).normal(size=(len(labels), classes)), names))
+    assert max(given["val/confusion"].shape[:2]) < 1200
+    assert len(np.unique(given["val/confusion"])) > 5
+    assert bars({"train": labels[:classes]}, names).shape[0] < 2200
+
+
+def test_the_projector_gets_a_thousand_pictures_of_all_classes_and_one_line_each():
+    labels = np.arange(3).repeat(700)
+    seen = validated(labels, np.eye(3)[labels], paths=["a\tb\nc.png"] * 2100)
+    embedding = shown(seen)["embedding"]
+    assert len(embedding["features"]) == len(embedding["metadata"]) == len(embedding["label_img"]) == 1000
+    assert {row[0] for row in embedding["metadata"]} == set(CLASSES)
+    assert {row[3] for row in embedding["metadata"]} == {"a b c.png"}
+    last = torch.from_numpy(seen.images.images[[0]])[None].float() / 255  # rows run backwards
+    torch.testing.assert_close(
+        embedding["label_img"][-1].mean((1, 2)), last.mean((2, 3)).expand(1, 3)[0], atol=0.02, rtol=0
+    )
+
+
+def test_a_confusion_matrix_is_blue_where_it_is_right_and_red_where_it_is_wrong():
+    image = confusion_matrix(np.array([[5, 0, 0], [5, 0, 0], [0, 0, 0]]), CLASSES)
+    assert (image == GREY).all(2).sum() > 3 * 28 * 27  # the class without pictures, beside the lines
+    (blue_row, blue_column), (red_row, red_column) = (middle_of(image, colour) for colour in (BLUE, RED))
+    assert red_column == pytest.approx(blue_column, abs=2)  # both were taken for the first class
+    assert red_row - blue_row == pytest.approx(28, abs=2)
+
+
+def test_each_filter_has_a_scale_of_its_own_with_frequency_zero_in_the_middle():
+    magnitudes = np.zeros((2, 4, 4))
+    magnitudes[:, 2, 2] = 1, 100
+    image = filters(magnitudes)
+    bright = (image == [253, 231, 36]).all(2)  # viridis' end
+    first, second = bright[:, : image.shape[1] // 2], bright[:, image.shape[1] // 2 :]
+    assert first.sum() == second.sum() == 36**2
+    filters(np.full((1, 4, 4), 0.3))  # a flat one has no scale
+
+
+def test_bars_are_as_long_as_the_counts():
+    image = bars({"train": np.array([40, 10]), "val": np.array([0, 10])}, ["ant", "bee"])
+    blue = (image[30:] == BLUE).all(2).sum(1)
+    assert sorted(set(blue.tolist()) - {0}) == [150, 600]
+    assert (image[30:] == [244, 165, 130]).all(2).sum(1).max() == 150
+
+
+def test_titles_are_wrapped_to_their_picture():
+    images = np.zeros((1, 8, 8), np.uint8)
+    short, long = (grid(images, [title], columns=8, side=96) for title in ("A 0.9", "Nothing, taken for Space 0.98"))
+    assert short.shape[1] == long.shape[1]
+    assert long.shape[0] - short.shape[0] == 14
+
+
+def pixels(image):
+    return np.asarray(Image.open(io.BytesIO(image.encoded_image_string)))
+
+
+def of(events, tag):
+    return events.Histograms(tag) if tag in events.Tags()["histograms"] else []
+
+
+def pairs(events, one, other):
+    return list(zip(events.Scalars(one), events.Scalars(other), strict=True))
+
+
+def plugin_data(events, tag):
+    return HParamsPluginData.FromString(events.summary_metadata[tag].plugin_data.content)
+
+
+def middle_of(image, colour):
+    rows, columns = np.nonzero((image == colour).all(2))
+    return rows.mean(), columns.mean()
