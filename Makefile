@@ -1,4 +1,4 @@
-# make fit    sets up, trains the quick net by the robust recipe on the embedded data, tests it
+# make fit    sets up, trains the quick net by the robust recipe on the embedded data, tests it, writes its report
 # make test   sets up, checks style and types, runs the tests
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,6 +17,7 @@ $(BIN)/gfnet: pyproject.toml
 fit: setup
 	$(BIN)/gfnet fit --config base.yaml --config quick.yaml --config robust.yaml
 	$(BIN)/gfnet test
+	$(BIN)/gfnet report
 
 test: setup
 	$(BIN)/ruff check .

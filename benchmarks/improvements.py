@@ -82,7 +82,7 @@ def tested(folder: Path) -> Results:
 
 
 def row(name: str, runs: list[Results], control: list[Results] | None) -> None:
-    """Mean accuracy of the seeds with one seed's interval; mean difference to the control, seed by seed, with its own."""
+    """Mean accuracy with the middle seed's interval; mean difference to the control, seed by seed, with its own."""
     cells = [name]
     for part in SETS:
         shares = [run.figures[part].accuracy.share for run in runs]
