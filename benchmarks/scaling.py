@@ -1,6 +1,6 @@
 """How one token mixer grows with the map: time and memory of forward and backward, from 12 x 12 to 128 x 128 tokens.
 
-    OMP_NUM_THREADS=1 python benchmarks/scaling.py --plot docs/scaling.svg     # 3 minutes
+    OMP_NUM_THREADS=1 python benchmarks/scaling.py --plot docs/scaling.svg     # 2 minutes
 
     filter, matrix             `GlobalFilter` as a product with fixed real matrices, whatever `MATRIX_MAX_TOKENS` says
     filter, FFT                the same filter by rfft2
