@@ -1,9 +1,10 @@
 # make fit    sets up, trains the quick net by the robust recipe on the embedded data, tests it, writes its report
+# make notebooks   runs the notebooks and renders them into docs/notebooks
 # make test   sets up, checks style and types, runs the tests
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup fit test
+.PHONY: setup fit notebooks test
 
 setup: $(BIN)/gfnet
 
@@ -18,6 +19,11 @@ fit: setup
 	$(BIN)/gfnet fit --config base.yaml --config quick.yaml --config robust.yaml
 	$(BIN)/gfnet test
 	$(BIN)/gfnet report
+
+notebooks: setup
+	rm -rf docs/notebooks/*_files
+	GFNET_NOTEBOOKS=$$(mktemp -d) $(BIN)/python -m jupyter nbconvert --to markdown --execute \
+		--TemplateExporter.template_file=docs/notebooks/rendered.md.j2 --output-dir docs/notebooks notebooks/*.ipynb
 
 test: setup
 	$(BIN)/ruff check .

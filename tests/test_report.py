@@ -10,6 +10,8 @@ from conftest import CLASSES, QUIET, TINY_NET, write_picture
 
 from gfnet_pl.cli import main
 from gfnet_pl.errors import UserError
+from gfnet_pl.report.analysis import _surest
+from gfnet_pl.report.everything import Everything
 
 RUN = Path("runs/base/version_0")
 NO_UMAP = 'the map needs umap-learn, which is not installed: pip install "gfnet_pl[map]"'
@@ -290,3 +292,23 @@ def test_the_map_is_of_the_evaluated_pictures(run):
         assert points.shape == (len(shown), 2)
         assert points.min() >= 0
         assert points.max() <= 1
+
+
+def test_worst_errors_are_the_surest_but_one_of_each_kind_first():
+    shares = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6], [0.45, 0.55]])
+    everything = Everything(
+        [str(place) for place in range(5)],
+        ["test"] * 5,
+        ["x", "x", "y", "", ""],
+        np.zeros(5, int),
+        shares,
+        shares,
+        shares,
+    )
+    assert _surest(everything, np.arange(5)) == [
+        0,
+        2,
+        3,
+        4,
+        1,
+    ]  # frame 1 is of x again; pictures without group are alone

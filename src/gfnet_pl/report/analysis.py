@@ -235,12 +235,24 @@ def _overlap(everything: Everything, images: Pixels) -> Overlap:
 
 
 def _examples(everything: Everything, pair: ConfusedPair, most: int = 6) -> list[int]:
-    """The pictures of a pair that the net is surest of, wrongly."""
     labels, predictions = everything.labels, everything.predictions
     mistaken = ((labels == pair.a) & (predictions == pair.b)) | ((labels == pair.b) & (predictions == pair.a))
-    places = np.flatnonzero(mistaken)
-    surest: list[int] = places[np.argsort(-everything.shares[places].max(1), kind="stable")][:most].tolist()
-    return surest
+    return _surest(everything, np.flatnonzero(mistaken))[:most]
+
+
+def _surest(everything: Everything, places: Ints) -> list[int]:
+    """The surest first, one of each group, class and prediction before any is there twice.
+
+    Six frames of a clip that went wrong together would say one thing six times.
+    """
+    first: list[int] = []
+    again: list[int] = []
+    seen = set()
+    for place in places[np.argsort(-everything.shares[places].max(1), kind="stable")].tolist():
+        kind = everything.groups[place] or place, everything.labels[place], everything.predictions[place]
+        (again if kind in seen else first).append(place)
+        seen.add(kind)
+    return first + again
 
 
 def _maps(everything: Everything, images: Pixels | None) -> Maps | Missing:
@@ -289,14 +301,8 @@ def _field(net: GFNet, everything: Everything, images: Pixels) -> tuple[Floats, 
 
 
 def _worst(net: GFNet, everything: Everything, images: Pixels) -> list[WorstError]:
-    labels, predictions = everything.labels, everything.predictions
-    wrong = np.flatnonzero(predictions != labels)
-    surest_first = wrong[np.argsort(-everything.shares[wrong].max(1), kind="stable")].tolist()
-    # One of each kind: six frames of a clip that went wrong together would say one thing six times.
-    of_kind = {
-        (everything.groups[place] or place, labels[place], predictions[place]): place for place in surest_first[::-1]
-    }
-    places = [place for place in surest_first if place in set(of_kind.values())][:_WORST]
+    predictions = everything.predictions
+    places = _surest(everything, np.flatnonzero(predictions != everything.labels))[:_WORST]
     explained = places[:_EXPLAINED]
     maps = (
         integrated_gradients(net, _batch(images(explained)), torch.from_numpy(predictions[explained])) if places else ()

@@ -23,7 +23,7 @@ class Run:
 
     Attributes:
         folder: `runs/<stage>/version_N`.
-        source: The checkpoint that was tested.
+        source: The checkpoint that was tested; its `epochs` are those before it was written, not the run's.
         results: What `gfnet test` left.
         sessions: run.json: an entry for each `gfnet fit` that worked on it.
         curves: (epoch, value) by TensorBoard tag; empty where the events are gone.
