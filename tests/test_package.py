@@ -1,4 +1,4 @@
-"""The installed wheel finds its configs, without the checkout."""
+"""The installed wheel finds its configs, without the checkout, and brings the report's page."""
 
 import subprocess
 import sys
@@ -14,6 +14,8 @@ def test_the_wheel_brings_the_configs_and_finds_them(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+    for name in ("page.html", "page.js", "style.css"):
+        assert (tmp_path / "site" / "gfnet_pl" / "report" / "page" / name).is_file()
     code = "from gfnet_pl.names import find_config; print(find_config('quick.yaml'))"
     found = subprocess.run(
         [sys.executable, "-c", code],
