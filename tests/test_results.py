@@ -125,6 +125,14 @@ def test_weights_that_are_not_finite_are_said_in_one_line(tested, capsys):
     assert (RUN / "metrics.json").read_text() == before
 
 
+@pytest.mark.parametrize(("command", "option"), [("test", "limit_test_batches"), ("validate", "limit_val_batches")])
+def test_figures_of_a_part_of_a_set_are_refused(tested, capsys, command, option):
+    before = (RUN / "metrics.json").read_text()
+    assert main([command, *QUIET, "--data.batch_size=4", f"--trainer.{option}=1"]) == 2
+    assert "only 4 of 6 val pictures were scored" in last_line(capsys)
+    assert (RUN / "metrics.json").read_text() == before
+
+
 def test_one_class_can_be_trained_and_tested(tiny, pictures):
     for split in ("Train", "Test", "Unseen"):
         for label in ("ant", "bee"):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gfnet_pl.errors import UserError
-from gfnet_pl.evaluation.overlap import nearest, principal_components
+from gfnet_pl.evaluation.neighbours import nearest, principal_components
 
 NEIGHBOURS = 15  # of each point, itself among them: UMAP's default
 _EPOCHS = 200  # on up to 5,600 pictures the map keeps as many neighbours as with UMAP's 500, to 4 percentage points

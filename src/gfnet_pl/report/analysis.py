@@ -20,15 +20,13 @@ from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import Floats, Ints
 from gfnet_pl.evaluation.embedding import umap_map
 from gfnet_pl.evaluation.filters import discriminative_frequencies, energy_by_radius, kernels, magnitude, movement
+from gfnet_pl.evaluation.neighbours import neighbour_confusion, pixel_space, principal_components
 from gfnet_pl.evaluation.overlap import (
     ConfusedPair,
     Explanation,
     confused_pairs,
     explain,
-    neighbour_confusion,
     pair_overlap,
-    pixel_space,
-    principal_components,
 )
 from gfnet_pl.evaluation.saliency import effective_receptive_field, integrated_gradients, receptive_radius
 from gfnet_pl.model.gfnet import GFNet

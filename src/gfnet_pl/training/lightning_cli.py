@@ -226,6 +226,13 @@ class GFNetCLI(LightningCLI):
         source = self.source
         assert source is not None  # as in _evaluated
         data: ImageDataModule = self.datamodule
+        for split, outputs in self.outputs.sets.items():
+            if len(outputs.logits) < len(data.sets[split]):
+                scored, there = len(outputs.logits), len(data.sets[split])
+                raise UserError(
+                    f"only {scored:,} of {there:,} {split} pictures were scored, and figures of a part would pass for "
+                    "those of the whole: drop --trainer.limit_…_batches and --trainer.fast_dev_run"
+                )
         sets = {
             split: SetResults(
                 [picture for picture in data.pictures if picture.split == split],
