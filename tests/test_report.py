@@ -10,8 +10,10 @@ from conftest import CLASSES, QUIET, TINY_NET, write_picture
 
 from gfnet_pl.cli import main
 from gfnet_pl.errors import UserError
-from gfnet_pl.report.analysis import _surest
+from gfnet_pl.report.analysis import _surest, analyse
 from gfnet_pl.report.everything import Everything
+from gfnet_pl.report.run import read_run
+from gfnet_pl.training.classifier import GFNetClassifier
 
 RUN = Path("runs/base/version_0")
 NO_UMAP = 'the map needs umap-learn, which is not installed: pip install "gfnet_pl[map]"'
@@ -312,3 +314,18 @@ def test_worst_errors_are_the_surest_but_one_of_each_kind_first():
         4,
         1,
     ]  # frame 1 is of x again; pictures without group are alone
+
+
+def test_the_very_worst_errors_say_what_each_token_spoke_for(run, no_umap):
+    found = read_run(RUN)
+    analysis = analyse(found)
+    model = GFNetClassifier.load_from_checkpoint(found.source.path, map_location="cpu").eval()
+    explained = [error for error in analysis.worst if error.saliency is not None]
+    assert len(explained) == min(8, len(analysis.worst)) > 0
+    for error in explained:
+        assert error.saliency.shape == (4, 4)  # 16 x 16 pixels in patches of 4 x 4
+        pixels = torch.from_numpy(analysis.images([error.place]))[:, None]
+        said = analysis.everything.predictions[error.place]
+        with torch.no_grad():
+            difference = (model.net(pixels) - model.net(pixels * 0.0 + model.net.mean))[0, said].item()
+        assert error.saliency.sum() == pytest.approx(difference, rel=0.05, abs=0.02)

@@ -4,7 +4,7 @@ Each answer is there or, where something that it needs is gone, a `Missing` that
 never has a hole without a word.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +116,8 @@ class WorstError:
 
     Attributes:
         place: Position in `Everything`.
-        saliency: (H, W) what speaks for the class that it was taken for; None for all but the very worst.
+        saliency: Of each token (H, W), what speaks for the class that the picture was taken for; None for all but the
+            very worst.
     """
 
     place: int
@@ -302,9 +303,11 @@ def _worst(net: GFNet, everything: Everything, images: Pixels) -> list[WorstErro
     predictions = everything.predictions
     places = _surest(everything, np.flatnonzero(predictions != everything.labels))[:_WORST]
     explained = places[:_EXPLAINED]
-    maps = (
-        integrated_gradients(net, _batch(images(explained)), torch.from_numpy(predictions[explained])) if places else ()
-    )
+    maps: Iterable[Floats] = ()
+    if explained:
+        by_pixel = integrated_gradients(net, _batch(images(explained)), torch.from_numpy(predictions[explained]))
+        rows, columns = net.map_size  # summed over the patch of each token: pixel by pixel it is hard to read
+        maps = by_pixel.reshape(len(explained), rows, -1, columns, by_pixel.shape[2] // columns).sum((2, 4))
     saliency = [*maps, *[None] * (len(places) - len(explained))]
     return [WorstError(place, each) for place, each in zip(places, saliency, strict=True)]
 

@@ -38,12 +38,16 @@ def heat(values: npt.NDArray[np.floating], *, signed: bool = False, top: float |
 
 
 def overlay(pixels: npt.NDArray[np.uint8], saliency: npt.NDArray[np.floating]) -> str:
-    """A data URI of a picture with what speaks for its class in red and what speaks against it in blue, both (H, W)."""
-    top = float(np.percentile(np.abs(saliency), 99)) or 1.0
-    weight = np.clip(saliency / top, -1, 1)[..., None]
-    grey = np.repeat(pixels[..., None] * 0.6 + 60, 3, axis=2)
+    """A data URI of an (H, W) picture, where it speaks for its class in red and where against it in blue.
+
+    `saliency` may be coarser, such as a number a token.
+    """
+    top = float(np.abs(saliency).max()) or 1.0
+    fine = Image.fromarray((saliency / top).astype(np.float32)).resize(pixels.shape[::-1], Image.Resampling.BICUBIC)
+    weight = np.clip(np.asarray(fine), -1, 1)[..., None]
+    grey = np.repeat(pixels[..., None].astype(float), 3, axis=2)
     red, blue = np.array([230, 40, 30]), np.array([40, 90, 240])
-    mixed = grey * (1 - np.abs(weight)) + np.where(weight > 0, red, blue) * np.abs(weight)
+    mixed = grey + 0.7 * np.abs(weight) * (np.where(weight > 0, red, blue) - grey)
     return _uri(Image.fromarray(mixed.astype(np.uint8)), quality=80)
 
 
