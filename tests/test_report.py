@@ -321,7 +321,7 @@ def test_the_very_worst_errors_say_what_each_token_spoke_for(run, no_umap):
     analysis = analyse(found)
     model = GFNetClassifier.load_from_checkpoint(found.source.path, map_location="cpu").eval()
     explained = [error for error in analysis.worst if error.saliency is not None]
-    assert len(explained) == min(8, len(analysis.worst)) > 0
+    assert len(explained) == min(6, len(analysis.worst)) > 0
     for error in explained:
         assert error.saliency.shape == (4, 4)  # 16 x 16 pixels in patches of 4 x 4
         pixels = torch.from_numpy(analysis.images([error.place]))[:, None]

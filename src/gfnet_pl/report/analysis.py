@@ -43,9 +43,9 @@ _MAPPED = 1_000  # pictures on the map
 _WORST = 24
 _PAIRS = 8
 _PER_CLASS = 20  # pictures that a pair's frequencies are measured on
-_FIELD = 16  # pictures for the receptive field
+_FIELD = 8  # pictures for the receptive field
 _KERNELS = 6  # channels shown of a block
-_EXPLAINED = 8  # worst errors with a saliency: 32 gradients each
+_EXPLAINED = 6  # worst errors with a saliency: 32 gradients each
 
 
 @dataclass(frozen=True)

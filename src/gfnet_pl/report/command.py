@@ -12,7 +12,7 @@ from gfnet_pl.errors import OneLineParser, UserError
 from gfnet_pl.evaluation.results import METRICS
 from gfnet_pl.report.analysis import Missing, analyse
 from gfnet_pl.report.page import render, write
-from gfnet_pl.report.run import Run, checkpoint_to_test, newest_run, read_run, tested_checkpoint
+from gfnet_pl.report.run import Run, checkpoint_to_test, newest_run, read_if_tested, read_run
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,14 @@ def run_report(args: list[str]) -> None:
 
 def _tested(folder: Path) -> Run:
     checkpoint = checkpoint_to_test(folder)
-    if tested_checkpoint(folder) is None:
-        from gfnet_pl.training.lightning_cli import run_trainer
+    if run := read_if_tested(folder):
+        return run
+    from gfnet_pl.training.lightning_cli import run_trainer
 
-        log.info("%s has not been tested since it was trained: testing %s", folder, checkpoint.name)
-        command = ["test", "--ckpt_path", str(checkpoint)]
-        with contextlib.redirect_stdout(sys.stderr):  # --json promises nothing but JSON
-            run_trainer(command, command)
+    log.info("%s has not been tested since it was trained: testing %s", folder, checkpoint.name)
+    command = ["test", "--ckpt_path", str(checkpoint)]
+    with contextlib.redirect_stdout(sys.stderr):  # --json promises nothing but JSON
+        run_trainer(command, command)
     return read_run(folder)
 
 

@@ -52,20 +52,6 @@ def newest_run() -> Path:
     return find_checkpoint("last.ckpt").parent.parent
 
 
-def tested_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that the results in a run's folder are of; None where there are none, or of older weights.
-
-    Raises:
-        UserError: The results cannot be read.
-    """
-    results = read_results(folder)
-    if results is None:
-        return None
-    checkpoint = folder / "checkpoints" / Path(results.checkpoint["path"]).name
-    same = checkpoint.is_file() and sha256(checkpoint) == results.checkpoint["sha256"]
-    return checkpoint if same else None
-
-
 def checkpoint_to_test(folder: Path) -> Path:
     """A run's best checkpoint, else its last.
 
@@ -86,11 +72,24 @@ def read_run(folder: Path) -> Run:
     """Reads a run that has been tested.
 
     Raises:
+        UserError: It has not been tested since it was trained, or something in it is missing or cannot be read.
+    """
+    if (run := read_if_tested(folder)) is None:
+        raise UserError(f"{folder} has not been tested since it was trained; run gfnet test")
+    return run
+
+
+def read_if_tested(folder: Path) -> Run | None:
+    """Reads a run; None where there are no results, or those of older weights.
+
+    Raises:
         UserError: Something in it is missing or cannot be read.
     """
-    results, checkpoint = read_results(folder), tested_checkpoint(folder)
-    if results is None or checkpoint is None:
-        raise UserError(f"{folder} has not been tested since it was trained; run gfnet test")
+    if (results := read_results(folder)) is None:
+        return None
+    checkpoint = folder / "checkpoints" / Path(results.checkpoint["path"]).name
+    if not checkpoint.is_file() or sha256(checkpoint) != results.checkpoint["sha256"]:
+        return None
     try:
         record = folder / "run.json"
         sessions = json.loads(record.read_text()) if record.is_file() else []
