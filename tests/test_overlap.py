@@ -1,22 +1,10 @@
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from test_neighbours import clouds, unknown
 
 from gfnet_pl.evaluation.neighbours import Neighbours, neighbour_confusion
 from gfnet_pl.evaluation.overlap import Explanation, InPixels, confused_pairs, explain, pair_overlap, rank_correlation
-
-
-def clouds(count, *centres, spread=1.0, seed=0):
-    """`count` points of each class round its centre in three dimensions, and their labels."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(len(centres)), count)
-    points = rng.normal(0, spread, (len(labels), 3))
-    points[:, 0] += np.array(centres)[labels]
-    return points, labels
-
-
-def unknown(labels):
-    return [""] * len(labels)
 
 
 def logits_of(said, second, classes):
