@@ -79,13 +79,15 @@ def test_a_threshold_is_applied_to_calibrated_probabilities_as_it_was_settled():
 
 def test_the_gap_is_of_the_holdout_set_less_the_unseen_groups():
     sets = {name: figures(seed)[2] for seed, name in enumerate(("val", "holdout", "unseen"))}
-    found = gap(sets)
+    found = gap(sets, sets)
     assert (found.seen, found.unseen) == ("holdout", "unseen")
     assert found.difference == pytest.approx(sets["holdout"].accuracy.share - sets["unseen"].accuracy.share)
     assert found.low < found.difference < found.high
-    assert gap({"val": sets["val"], "unseen": sets["unseen"]}).seen == "val"
-    assert gap({"val": sets["val"]}) is None
-    assert gap({"unseen": sets["unseen"]}) is None
+    assert gap({"val": sets["val"], "unseen": sets["unseen"]}, ["val"]).seen == "val"
+    assert gap({"val": sets["val"]}, ["val"]) is None
+    assert gap({"unseen": sets["unseen"]}, ["unseen"]) is None
+    assert gap(sets, ["val"]).seen == "val"
+    assert gap(sets, []) is None  # all were drawn by group: two sets of new people have no gap
 
 
 def test_the_table_fits_80_columns_and_shows_each_set(capsys):

@@ -152,3 +152,12 @@ def test_the_outputs_of_a_set_are_in_the_order_of_its_pictures_whatever_the_batc
     data = ImageDataModule(str(pictures), splits=str(RUN / "splits.csv"), image_size=16)
     data.setup("test")
     np.testing.assert_array_equal(read_results(RUN).sets["unseen"].labels, data.sets["unseen"].labels)
+
+
+def test_there_is_no_gap_between_sets_that_were_all_drawn_by_group(tiny, pictures):
+    rule = ["--data.group_by", r"/(\d\d)\.png", "--data.unseen_groups=2"]
+    for stage, split_by in (("mixed", "image"), ("apart", "group")):
+        assert main([*tiny, *rule, f"--stage={stage}", f"--data.split_by={split_by}", "--trainer.max_epochs=1"]) == 0
+        assert main(["test", *QUIET]) == 0
+        metrics = json.loads(Path(f"runs/{stage}/version_0/metrics.json").read_text())
+        assert ("holdout" in metrics["known"], metrics["gap"] is None) == (split_by == "image", split_by == "group")

@@ -4,7 +4,7 @@ Plain values that are JSON as they are (`dataclasses.asdict`). A class or set wi
 would be a division by zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -190,12 +190,18 @@ def set_figures(
     )
 
 
-def gap(sets: dict[str, SetFigures]) -> Gap | None:
+def gap(sets: dict[str, SetFigures], known: Collection[str]) -> Gap | None:
     """What the accuracy on known groups hides: that of the holdout set, else of validation, less that on unseen.
 
-    None where there is no unseen set, or nothing to compare it with.
+    Args:
+        sets: The figures by set.
+        known: Sets of groups that training has, too. Those that were drawn by group are not among them: the difference
+            of two sets of new groups is no gap.
+
+    Returns:
+        None where there is no unseen set, or none of known groups to compare it with.
     """
-    seen = next((name for name in ("holdout", "val") if name in sets), None)
+    seen = next((name for name in ("holdout", "val") if name in sets and name in known), None)
     if seen is None or "unseen" not in sets:
         return None
     one, other = (_with_ends(sets[name]) for name in (seen, "unseen"))

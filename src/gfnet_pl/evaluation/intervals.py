@@ -40,8 +40,8 @@ def wilson_of_groups(groups: Sequence[tuple[int, int]]) -> tuple[float, float] |
     """The interval of a share over *new groups* (signers, videos), whose pictures go right or wrong together.
 
     Wilson's interval with the effective number of pictures, n / design effect, and Student's t for the few groups
-    (Korn and Graubard 1998; Dean and Pagano 2015 find it the most reliable of its kind). The design effect is that of
-    the variance between groups by linearisation (Cochran 1977, section 11.7); below 1 it counts as 1, as it does where
+    (Korn and Graubard 1998; Dean and Pagano 2015). The design effect is that of
+    the variance between groups by linearisation (Cochran 1977); below 1 it counts as 1, as it does where
     all pictures are right or all wrong and nothing is known of the spread.
 
     Args:

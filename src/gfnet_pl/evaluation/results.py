@@ -65,6 +65,7 @@ class Results:
         checkpoint: `path` (as the command had it), `sha256`, `stage` and `epochs`.
         source: What a figure on this data must be read with, see `ImageDataModule.source`.
         root: The data's folder or manifest, absolute; None for the embedded data.
+        known: Sets with pictures of groups that training has, or of no known group: drawn picture by picture.
         sets: By name.
     """
 
@@ -72,6 +73,7 @@ class Results:
     checkpoint: dict[str, Any]
     source: str
     root: str | None
+    known: list[str]
     sets: dict[str, SetResults]
 
     @cached_property
@@ -91,7 +93,7 @@ class Results:
     @cached_property
     def gap(self) -> Gap | None:
         """Known groups less unknown ones."""
-        return gap(self.figures)
+        return gap(self.figures, self.known)
 
     def probabilities(self, name: str) -> Floats:
         """(N, classes) calibrated, of a set."""
@@ -133,6 +135,7 @@ def write_results(run: Path, results: Results) -> None:
         "source": results.source,
         "root": results.root,
         "classes": results.classes,
+        "known": results.known,
         "calibration": calibration,
         "gap": results.gap and asdict(results.gap),
         "sets": {
@@ -171,7 +174,7 @@ def read_results(run: Path) -> Results | None:
             }
         if any(len(each.logits) != len(each.labels) for each in sets.values()):
             raise ValueError(f"{PREDICTIONS} and {OUTPUTS} are of different tests")
-        return Results(record["classes"], record["checkpoint"], record["source"], record["root"], sets)
+        return Results(record["classes"], record["checkpoint"], record["source"], record["root"], record["known"], sets)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         problem = " ".join(str(error).split())
         raise UserError(f"{run}: what gfnet test left there cannot be read ({problem}); run gfnet test again") from None

@@ -20,7 +20,7 @@ def gap_words(run: Run) -> str:
     """What accuracy on known groups hides."""
     distance = run.results.gap
     if distance is None:
-        return "There is no gap to state: it takes an unseen set, and a holdout or validation set to compare it with."
+        return "There is no gap to state: it takes an unseen set, and a holdout or validation set of known groups."
     return distance.sentence[0].upper() + distance.sentence[1:] + "."
 
 

@@ -243,6 +243,7 @@ class GFNetCLI(LightningCLI):
             for split, outputs in self.outputs.sets.items()
         }
         refuse_bad_outputs(sets)
+        trained = {picture.group for picture in data.pictures if picture.split == "train"} | {""}
         return Results(
             classes=self.model.classes,
             checkpoint={
@@ -253,6 +254,7 @@ class GFNetCLI(LightningCLI):
             },
             source=data.source,
             root=data.root and str(Path(data.root).absolute()),
+            known=[split for split, each in sets.items() if trained.intersection(each.groups)],
             sets=sets,
         )
 
