@@ -1,8 +1,8 @@
-"""Where the FFT overtakes the matrix product: forward and backward of one GlobalFilter, both ways, over map sizes.
+"""Where the FFT overtakes the matrix products: forward and backward of one GlobalFilter, both ways, over map sizes.
 
     OMP_NUM_THREADS=1 python benchmarks/filter_switch.py
 
-Set `MATRIX_MAX_TOKENS` in `gfnet_pl.model.global_filter` to the largest map where the matrix wins in both precisions.
+Set `MATRIX_MAX_TOKENS` in `gfnet_pl.model.global_filter` to the largest map where the matrices win in both precisions.
 On a CPU the time is processor time, so that another program on the same cores disturbs it little.
 """
 
@@ -34,14 +34,14 @@ def timed(module: global_filter.GlobalFilter, x: Tensor, bf16: bool) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", type=int, nargs="+", default=[7, 12, 14, 16, 20, 24, 28, 32])
+    parser.add_argument("--sides", type=int, nargs="+", default=[7, 12, 16, 24, 32, 40, 48, 56, 64, 96])
     parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--tokens", type=int, default=4608, help="of a batch, at least one map (default 4608)")
+    parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
 
-    print("| map | float32 matrix ms | float32 FFT ms | ratio | bf16 matrix ms | bf16 FFT ms | ratio |")
+    print("| map | float32 matrices ms | float32 FFT ms | ratio | bf16 matrices ms | bf16 FFT ms | ratio |")
     print("|---|---|---|---|---|---|---|")
     for side in args.sides:
         modules = []
@@ -50,7 +50,7 @@ def main() -> None:
             modules.append(global_filter.GlobalFilter(args.dim, (side, side)).to(args.device))
         cells = [f"{side} x {side}"]
         for bf16 in (False, True):
-            x = torch.randn(args.batch_size, side * side, args.dim, device=args.device)
+            x = torch.randn(max(1, args.tokens // side**2), side * side, args.dim, device=args.device)
             x = x.to(torch.bfloat16 if bf16 else torch.float32).requires_grad_()
             pairs = [[timed(module, x, bf16) for module in modules] for _ in range(args.repeats + 2)][2:]
             matrix, fft = (1000 * statistics.median(times) for times in zip(*pairs, strict=True))

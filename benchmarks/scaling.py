@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/scaling.py --plot docs/scaling.svg     # 2 minutes
 
-    filter, matrix             `GlobalFilter` as a product with fixed real matrices, whatever `MATRIX_MAX_TOKENS` says
+    filter, matrices           `GlobalFilter` as products with fixed real matrices, whatever `MATRIX_MAX_TOKENS` says
     filter, FFT                the same filter by rfft2
     attention                  softmax attention, 64 channels a head, torch's own kernel, with its q, k, v and output
                                projections: what the filter replaces in a block
@@ -23,8 +23,8 @@ backward, distinct storages without parameters and buffers. *Peak* is the layer'
 gradient of its output, and the most that torch's allocator had handed out at one moment of the two passes. What MKL and
 oneDNN allocate themselves is in neither. (Lines that begin with USDT are torch's profiler, which does the counting.)
 
-An exponent is the slope of log y over log N by least squares, over the larger half of a mixer's maps. The two mixers
-whose memory grows as N^2 end at 64 x 64: the matrices of 96 x 96 take 13 seconds and 5 GB to set up.
+An exponent is the slope of log y over log N by least squares, over the larger half of a mixer's maps. The mixer whose
+memory grows as N^2 ends at 64 x 64.
 """
 
 import argparse
@@ -109,7 +109,7 @@ class Mixer:
 
 BLOCKWISE, STORED = [SDPBackend.FLASH_ATTENTION], [SDPBackend.MATH]
 MIXERS = {
-    "filter, matrix": Mixer(partial(build_filter, max_tokens=math.inf), "C0", "--", quadratic=True),
+    "filter, matrices": Mixer(partial(build_filter, max_tokens=math.inf), "C0", "--"),
     "filter, FFT": Mixer(partial(build_filter, max_tokens=0), "C0"),
     "attention": Mixer(lambda dim, side: Attention(dim, BLOCKWISE), "C3"),
     "attention, no projections": Mixer(lambda dim, side: AttentionCore(dim, BLOCKWISE), "C3", ":", inputs=3),
@@ -118,10 +118,10 @@ MIXERS = {
     "convolution 7 x 7": Mixer(partial(DepthwiseConvolution, kernel_size=7), "0.45", "--"),
 }
 CROSSINGS = [
-    ("filter, matrix", "filter, FFT"),
+    ("filter, matrices", "filter, FFT"),
     ("filter, FFT", "attention"),
     ("filter, FFT", "attention, no projections"),
-    ("filter, matrix", "attention"),
+    ("filter, matrices", "attention"),
     ("filter, FFT", "convolution 3 x 3"),
     ("filter, FFT", "convolution 7 x 7"),
 ]

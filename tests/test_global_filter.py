@@ -17,7 +17,7 @@ def make(path: str, dim: int, map_size: tuple[int, int], filter_size="full", *, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(global_filter, "MATRIX_MAX_TOKENS", 10_000 if path == "matrix" else 0)
         module = GlobalFilter(dim, map_size, filter_size)
-    assert (module.to_spectrum is not None) == (path == "matrix")
+    assert (module.along_width is not None) == (path == "matrix")
     torch.nn.init.normal_(module.complex_weight)
     return module.double()
 
@@ -64,15 +64,18 @@ def test_is_the_circular_convolution_with_the_filters_kernel(path, reading, map_
 
 @pytest.mark.parametrize("map_size", MAPS)
 def test_matrices_are_the_orthonormal_rfft2_and_irfft2(map_size):
-    to_spectrum, from_spectrum = global_filter.half_spectrum_matrices(map_size)
+    height, _ = map_size
+    along_width, along_height, back_along_width = global_filter.fourier_matrices(map_size)
     x = torch.randn(map_size, dtype=torch.float64)
-    expected = torch.fft.rfft2(x, norm="ortho").flatten()
-    spectrum = to_spectrum @ x.flatten()
+    expected = torch.fft.rfft2(x, norm="ortho")
+    rows = along_width @ x.unsqueeze(-1)  # (H, 2M, 1)
+    spectrum = along_height @ rows.view(2 * height, -1)
     torch.testing.assert_close(spectrum, torch.cat((expected.real, expected.imag)), rtol=0, atol=1e-13)
 
     spectrum = torch.randn_like(spectrum)  # not the spectrum of a real map: irfft2 has to ignore the same parts
-    expected = torch.fft.irfft2(torch.complex(*spectrum.chunk(2)).reshape(map_size[0], -1), s=map_size, norm="ortho")
-    torch.testing.assert_close(from_spectrum @ spectrum, expected.flatten(), rtol=0, atol=1e-13)
+    expected = torch.fft.irfft2(torch.complex(*spectrum.chunk(2)), s=map_size, norm="ortho")
+    rows = (along_height.mT @ spectrum).view(height, -1, 1)
+    torch.testing.assert_close((back_along_width @ rows).view(map_size), expected, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("reading", ["full", "half"])
@@ -146,8 +149,8 @@ def test_only_the_weight_is_saved():
 
 def test_small_maps_take_the_matrix_and_large_ones_the_fft():
     side = math.isqrt(global_filter.MATRIX_MAX_TOKENS)
-    assert GlobalFilter(2, (side, side)).to_spectrum is not None
-    assert GlobalFilter(2, (side, side + 1)).to_spectrum is None
+    assert GlobalFilter(2, (side, side)).along_width is not None
+    assert GlobalFilter(2, (side, side + 1)).along_width is None
 
 
 @pytest.mark.parametrize(("path", "dtype"), [("matrix", torch.bfloat16), ("fft", torch.float32)])

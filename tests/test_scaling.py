@@ -51,12 +51,12 @@ def test_power_laws_cross_where_they_are_equal(scaling):
     assert scaling.crossings(tokens, tokens**2, tokens) == []
 
 
-def test_the_matrix_and_the_fft_are_one_filter_done_in_two_ways(scaling):
+def test_the_matrices_and_the_fft_are_one_filter_done_in_two_ways(scaling):
     limit = global_filter.MATRIX_MAX_TOKENS
-    matrix, fft = (trial(scaling, f"filter, {way}", 17) for way in ("matrix", "FFT"))
-    assert matrix.layer.to_spectrum is not None
-    assert trial(scaling, "filter, FFT", 4).layer.to_spectrum is None
-    torch.testing.assert_close(matrix.layer(matrix.x), fft.layer(fft.x), rtol=1e-4, atol=1e-5)
+    matrices, fft = (trial(scaling, f"filter, {way}", 50) for way in ("matrices", "FFT"))
+    assert matrices.layer.along_width is not None
+    assert trial(scaling, "filter, FFT", 4).layer.along_width is None
+    torch.testing.assert_close(matrices.layer(matrices.x), fft.layer(fft.x), rtol=1e-4, atol=1e-5)
     assert global_filter.MATRIX_MAX_TOKENS == limit
 
 
@@ -89,8 +89,8 @@ def test_memory_counts_what_a_layer_must_hold(scaling):
     blockwise, _ = trial(scaling, "attention", 6).memory()
     stored, _ = trial(scaling, "attention, scores stored", 6).memory()
     assert stored - blockwise >= scores
-    matrix = trial(scaling, "filter, matrix", 6)
-    assert matrix.memory()[1] > matrix.layer.to_spectrum.nbytes + matrix.layer.from_spectrum.nbytes
+    matrices = trial(scaling, "filter, matrices", 6)
+    assert matrices.memory()[1] > sum(buffer.nbytes for buffer in matrices.layer.buffers())
 
 
 def test_sides_without_an_exponent_for_every_mixer_are_refused(scaling, capsys):

@@ -1,12 +1,12 @@
 """The global filter: a learned circular convolution over the whole token map, written in the frequency domain.
 
 Notable choices:
-- On a small map the Fourier transform is a product with a fixed real matrix: one product in, a complex multiply, one
-  product out. It runs in bf16, compiles, and exports as plain MatMuls. On a large map, where the matrix's O(n^2) loses
-  to O(n log n), the same weight goes through rfft2, always in float32. `MATRIX_MAX_TOKENS` is the measured border.
+- The Fourier transform is two products with fixed real matrices, one along each axis of the map. They run in bf16,
+  compile, and export as plain MatMuls. On a large map, where their O(n^1.5) loses to O(n log n), the same weight goes
+  through rfft2, always in float32. `MATRIX_MAX_TOKENS` is the measured border.
 - A weight for half of the rows ("7 x 7 on a 12 x 12 map") is read as *mirrored rows*: rows k and -k share one weight.
 
-Axes: B images, H x W tokens, C channels, F = H * (W // 2 + 1) frequencies of the half spectrum that rfft2 keeps.
+Axes: B images, H x W tokens, C channels, M = W // 2 + 1 columns of the half spectrum that rfft2 keeps.
 """
 
 from collections.abc import Sequence
@@ -16,27 +16,31 @@ import torch
 from torch import Tensor, nn
 
 # `OMP_NUM_THREADS=1 python benchmarks/filter_switch.py`, forward and backward on a CPU with AVX-512 bf16: the FFT's
-# time over the matrix's, in float32 and (bf16), is 1.4 (2.6) on 12 x 12, 1.0 (2.1) on 16 x 16, 0.6 (1.4) on 20 x 20.
-MATRIX_MAX_TOKENS = 16 * 16
+# time over the matrices', in float32 and (bf16), is 2.4 (3.3) on 12 x 12, 1.5 (2.2) on 48 x 48, 0.9 (1.4) on 56 x 56.
+MATRIX_MAX_TOKENS = 48 * 48
 
 
-def half_spectrum_matrices(map_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The orthonormal rfft2 and irfft2 of an H x W map as two real matrices, float64.
-
-    The spectrum is one vector of 2F numbers, all real parts before all imaginary parts.
+def fourier_matrices(map_size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The orthonormal rfft2 and irfft2 of an H x W map as real matrices, float64.
 
     Returns:
-        (2F, H * W) from a map to its half spectrum, and (H * W, 2F) back. As irfft2 does, the matrix back ignores what
-        a real map cannot have, such as an imaginary part at frequency zero.
+        along_width (2M, W): a row of tokens -> its half spectrum, real parts before imaginary parts.
+        along_height (2H, 2H): a column of half spectra, real and imaginary part of each row in turn -> the spectrum,
+            all real parts before all imaginary parts. It is orthogonal: its transpose is the way back.
+        back_along_width (W, 2M): a half spectrum -> the row. As irfft does, it ignores what a real row cannot have,
+            such as an imaginary part at frequency zero.
     """
     height, width = map_size
-    impulses = torch.eye(height * width, dtype=torch.float64).reshape(-1, height, width)
-    spectra = torch.fft.rfft2(impulses, norm="ortho").flatten(1)  # (H * W, F)
-    to_spectrum = torch.cat((spectra.real, spectra.imag), dim=1).T
+    rows = torch.fft.rfft(torch.eye(width, dtype=torch.float64), norm="ortho").T  # (M, W)
+    along_width = torch.cat((rows.real, rows.imag))
 
-    waves = torch.eye(spectra.shape[1], dtype=torch.complex128).reshape(-1, height, width // 2 + 1)
-    from_spectrum = torch.fft.irfft2(torch.cat((waves, 1j * waves)), s=map_size, norm="ortho").flatten(1).T
-    return to_spectrum.contiguous(), from_spectrum.contiguous()
+    columns = torch.fft.fft(torch.eye(height, dtype=torch.complex128), norm="ortho")  # (H, H), symmetric
+    columns = torch.stack((columns, 1j * columns), dim=2).flatten(1)  # (H, 2H): of real and of imaginary impulses
+    along_height = torch.cat((columns.real, columns.imag))
+
+    waves = torch.eye(len(rows), dtype=torch.complex128)
+    back_along_width = torch.fft.irfft(torch.cat((waves, 1j * waves)), n=width, norm="ortho").T
+    return along_width, along_height, back_along_width.contiguous()
 
 
 class GlobalFilter(nn.Module):
@@ -74,10 +78,11 @@ class GlobalFilter(nn.Module):
         self.rows: Tensor  # the stored row of each of the H rows of the spectrum
         self.register_buffer("rows", frequency if size == full else mirrored, persistent=False)
 
-        self.to_spectrum: Tensor | None
-        self.from_spectrum: Tensor | None
-        matrices = half_spectrum_matrices(map_size) if height * width <= MATRIX_MAX_TOKENS else (None, None)
-        for name, matrix in zip(("to_spectrum", "from_spectrum"), matrices, strict=True):
+        self.along_width: Tensor | None
+        self.along_height: Tensor | None
+        self.back_along_width: Tensor | None
+        matrices = fourier_matrices(map_size) if height * width <= MATRIX_MAX_TOKENS else (None, None, None)
+        for name, matrix in zip(("along_width", "along_height", "back_along_width"), matrices, strict=True):
             self.register_buffer(name, None if matrix is None else matrix.float(), persistent=False)
 
     def response(self) -> Tensor:
@@ -89,16 +94,19 @@ class GlobalFilter(nn.Module):
 
         The result has the dtype of a matrix product under autocast on small maps, and float32 on large ones.
         """
-        if self.to_spectrum is None or self.from_spectrum is None:
-            return self._by_fft(x)
-        return self._by_matrix(x, self.to_spectrum, self.from_spectrum)
+        return self._by_fft(x) if self.along_width is None else self._by_matrices(x)
 
-    def _by_matrix(self, x: Tensor, to_spectrum: Tensor, from_spectrum: Tensor) -> Tensor:
-        real, imag = (to_spectrum @ x).chunk(2, dim=1)  # (B, F, C) each
-        weight = self.response().flatten(0, 1).to(real.dtype)
-        a, b = weight.movedim(-1, 0).contiguous()  # (F, C) each; strided, they would make the products a third slower
-        filtered = torch.cat((real * a - imag * b, real * b + imag * a), dim=1)  # (B, 2F, C)
-        return from_spectrum @ filtered
+    def _by_matrices(self, x: Tensor) -> Tensor:
+        assert self.along_width is not None and self.along_height is not None and self.back_along_width is not None
+        (batch, _, channels), (height, width) = x.shape, self.map_size
+        rows = self.along_width @ x.reshape(batch * height, width, channels)  # (B * H, 2M, C)
+        spectrum = self.along_height @ rows.view(batch, 2 * height, -1)  # (B, 2H, M * C)
+        real, imag = spectrum.chunk(2, dim=1)  # (B, H, M * C) each
+        weight = self.response().to(real.dtype).movedim(-1, 0).flatten(2)
+        a, b = weight.contiguous()  # (H, M * C) each; strided, they would make the products several times slower
+        filtered = torch.cat((real * a - imag * b, real * b + imag * a), dim=1)
+        rows = self.along_height.mT @ filtered
+        return (self.back_along_width @ rows.view(batch * height, -1, channels)).view(x.shape)
 
     def _by_fft(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)  # half precision has no FFT of any size
