@@ -98,15 +98,15 @@ class GlobalFilter(nn.Module):
 
     def _by_matrices(self, x: Tensor) -> Tensor:
         assert self.along_width is not None and self.along_height is not None and self.back_along_width is not None
-        (batch, _, channels), (height, width) = x.shape, self.map_size
+        (batch, _, channels), (height, width), columns = x.shape, self.map_size, self.map_size[1] // 2 + 1
         rows = self.along_width @ x.reshape(batch * height, width, channels)  # (B * H, 2M, C)
-        spectrum = self.along_height @ rows.view(batch, 2 * height, -1)  # (B, 2H, M * C)
+        spectrum = self.along_height @ rows.view(batch, 2 * height, columns * channels)
         real, imag = spectrum.chunk(2, dim=1)  # (B, H, M * C) each
         weight = self.response().to(real.dtype).movedim(-1, 0).flatten(2)
         a, b = weight.contiguous()  # (H, M * C) each; strided, they would make the products several times slower
         filtered = torch.cat((real * a - imag * b, real * b + imag * a), dim=1)
-        rows = self.along_height.mT @ filtered
-        return (self.back_along_width @ rows.view(batch * height, -1, channels)).view(x.shape)
+        rows = (self.along_height.mT @ filtered).view(batch * height, 2 * columns, channels)
+        return (self.back_along_width @ rows).view(x.shape)
 
     def _by_fft(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)  # half precision has no FFT of any size
