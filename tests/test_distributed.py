@@ -44,9 +44,17 @@ def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, proce
 
 
 def test_processes_together_train_as_one_with_their_batches_together(tiny):
-    """The order and the augmentation of an image do not depend on the process: a mean of gradients is the same."""
+    """The order and the augmentation of an image do not depend on the process: a mean of gradients is the same.
+
+    So it is when each process takes its batch in parts.
+    """
+    in_parts = Path("in_parts.py")
+    in_parts.write_text(
+        "import sys\nfrom gfnet_pl.cli import main\nfrom gfnet_pl.training import micro_batches\n"
+        "micro_batches.LARGEST = 3 * 16 * 64\nsys.exit(main())\n"
+    )
     losses = {}
-    for stage, processes, batch in (("one", 1, 12), ("three", 3, 4)):
+    for stage, processes, batch in (("one", 1, 12), ("three", 3, 4), ("three_in_parts", 3, 4)):
         options = [
             f"--stage={stage}",
             f"--data.batch_size={batch}",
@@ -55,10 +63,12 @@ def test_processes_together_train_as_one_with_their_batches_together(tiny):
             "--model.drop_path=0",
         ]
         several = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
+        command = [sys.executable, str(in_parts.absolute())] if stage == "three_in_parts" else [GFNET]
         done = subprocess.run(
-            [GFNET, *tiny, *options, *several], capture_output=True, text=True, check=False, timeout=120
+            [*command, *tiny, *options, *several], capture_output=True, text=True, check=False, timeout=120
         )
         assert done.returncode == 0, done.stderr
         losses[stage] = torch.load(f"runs/{stage}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     for name, value in losses["one"].items():
         torch.testing.assert_close(losses["three"][name], value, rtol=1e-3, atol=1e-4, msg=name)
+        torch.testing.assert_close(losses["three_in_parts"][name], value, rtol=1e-3, atol=1e-4, msg=name)

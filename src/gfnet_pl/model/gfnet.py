@@ -102,6 +102,7 @@ class GFNet(nn.Module):
     Attributes:
         image_size: Height and width of the images.
         map_size: Tokens (H, W).
+        largest_activation: Numbers in the largest activation of one image, an MLP's hidden one.
         mean: Subtracted from the images, in grey levels 0..255, one number a channel.
         std: The images are divided by it after that.
 
@@ -132,6 +133,7 @@ class GFNet(nn.Module):
             )
         self.image_size = height, width
         self.map_size = height // patch_size, width // patch_size
+        self.largest_activation = self.map_size[0] * self.map_size[1] * int(dim * mlp_ratio)
 
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.map_size[0] * self.map_size[1], dim))

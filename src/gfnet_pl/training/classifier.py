@@ -18,6 +18,7 @@ from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import EVALUATED
 from gfnet_pl.errors import UserError
 from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.training.micro_batches import in_parts, mean_loss
 from gfnet_pl.training.schedule import parameter_groups, warmup_cosine
 
 _ASK_EVERY = 50  # steps
@@ -150,12 +151,19 @@ class GFNetClassifier(LightningModule):
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self._shared_step(batch, self(batch.images), "train")
+        parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        loss = mean_loss(self._training_loss, self._parts(batch), parameters)
         self._watch(loss.detach())
         schedule: Any = self.lr_schedulers()
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/lr", schedule.get_last_lr()[0])
         return loss
+
+    def _training_loss(self, part: Batch) -> Tensor:
+        return self._shared_step(part, self(part.images), "train")
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        return in_parts(batch, self.net.largest_activation, self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """`logits` (B, classes) and `features` (B, C), for callbacks."""
@@ -166,14 +174,14 @@ class GFNetClassifier(LightningModule):
         return self._evaluation_step(batch, self.test_sets[dataloader_idx])
 
     def _evaluation_step(self, batch: Batch, split: str) -> dict[str, Tensor]:
-        features = self.net.features(batch.images)
+        features = torch.cat([self.net.features(part.images) for part in self._parts(batch)])
         logits = self.net.head(features)
         self._shared_step(batch, logits, split)
         return {"logits": logits, "features": features}
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """(B, classes) logits."""
-        return self.forward(batch.images).float()
+        return torch.cat([self(part.images) for part in self._parts(batch)]).float()
 
     @property
     def test_sets(self) -> list[str]:
