@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gfnet_pl.errors import OneLineParser, UserError
 from gfnet_pl.names import find_config, nearest
+from gfnet_pl.training.memory import keep_freed_memory
 
 HELP = """usage: gfnet COMMAND …
 
@@ -62,6 +63,7 @@ def _run(args: list[str]) -> int:
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}{nearest(command, list(COMMANDS))}")
     _set_up_messages()
+    keep_freed_memory()
     if command == "audit":
         from gfnet_pl.data.audit import run_audit
 
