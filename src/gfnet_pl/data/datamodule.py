@@ -125,17 +125,13 @@ class ImageDataModule(LightningDataModule):
         self.size = (height, width)
         self.predict_paths = predict_paths
         self.pictures: list[Picture] = []
+        self.classes = self.chosen_classes or []  # a label is a position in them; left out, the pictures tell
         self.left_out: list[tuple[str, str]] = []
         self.sets: dict[str, ImageArray] = {}
         self.predict_files: list[Path] = []
         self.leak_check: Thread | None = None
         self._training: ResumableLoader | None = None
         self._resumed_at: dict[str, int] | None = None
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names; a label is a position in them."""
-        return self.chosen_classes or sorted({picture.label for picture in self.pictures})
 
     @property
     def source(self) -> str:
@@ -242,6 +238,7 @@ class ImageDataModule(LightningDataModule):
         self._images, self.left_out = found.images, found.left_out
         self._row = {picture.path: row for picture, row in zip(found.pictures, found.rows.tolist(), strict=True)}
         self.pictures = found.pictures if self.splits_file else draw_splits(found.pictures, **self.draw)
+        self.classes = self.chosen_classes or sorted({picture.label for picture in self.pictures})
         self._report()
 
     @rank_zero_only

@@ -154,9 +154,11 @@ class GFNetClassifier(LightningModule):
         parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         loss = mean_loss(self._training_loss, self._parts(batch), parameters)
         self._watch(loss.detach())
-        schedule: Any = self.lr_schedulers()
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/lr", schedule.get_last_lr()[0])
+        trainer: Any = self.trainer  # its own type does not know log_every_n_steps
+        if (self.global_step + 1) % trainer.log_every_n_steps == 0:  # the value makes a GPU wait
+            schedule: Any = self.lr_schedulers()
+            self.log("train/loss", loss, prog_bar=True)
+            self.log("train/lr", schedule.get_last_lr()[0])
         return loss
 
     def _training_loss(self, part: Batch) -> Tensor:
