@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from gfnet_pl import GFNetClassifier, ImageDataModule
+from gfnet_pl import GFNet, GFNetClassifier, ImageDataModule
 from gfnet_pl.errors import UserError
 from gfnet_pl.training.classifier import Score, SetMetrics
 
@@ -126,3 +127,30 @@ def test_scores_agree_with_torchmetrics_accuracy_over_several_batches():
 
 def test_a_class_without_images_does_not_count_in_the_macro_accuracy():
     assert Score(torch.tensor([[3, 1], [0, 0]]), 0.0).macro_accuracy == 0.75
+
+
+def test_a_compiled_net_trains_and_its_checkpoint_is_that_of_any_other(pictures, tmp_path, monkeypatch):
+    compiled = []
+
+    def in_place(net):
+        compiled.append(net)
+        nn.Module.compile(net, backend="eager")  # what the compiler sees, without its minutes
+
+    monkeypatch.setattr(GFNet, "compile", in_place, raising=False)
+    model = GFNetClassifier(warmup_epochs=0, compile=True, **NET | {"dropout": 0.2, "drop_path": 0.1})
+    trainer, _ = fit(pictures, model, max_epochs=1)
+    assert compiled == [model.net]
+    trainer.save_checkpoint(tmp_path / "compiled.ckpt")
+    state = torch.load(tmp_path / "compiled.ckpt", weights_only=True)["state_dict"]
+    assert {name for name in state if name.startswith("net.")} == {
+        f"net.{name}" for name in GFNet(**NET, num_classes=3).state_dict()
+    }
+    evaluated = GFNetClassifier.load_from_checkpoint(tmp_path / "compiled.ckpt")
+    trainer.test(evaluated, datamodule=ImageDataModule(str(pictures), image_size=16, seed=1), verbose=False)
+    assert compiled == [model.net]
+
+
+def test_the_net_compiles_without_a_break_in_its_graph():
+    net = GFNet(**NET | {"dropout": 0.2, "drop_path": 0.1, "depth": 2}).train()
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    compiled(torch.zeros(4, 1, 16, 16)).sum().backward()

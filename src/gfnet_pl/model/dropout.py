@@ -40,7 +40,7 @@ class Dropout(nn.Module):
         """Drop from a tensor of any shape, which is changed and given back."""
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # a compiler fuses PyTorch's own
             return F.dropout(x, self.p, inplace=True)
         return x.mul_(_factors(x, self.p))
 

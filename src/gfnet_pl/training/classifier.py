@@ -87,6 +87,7 @@ class GFNetClassifier(LightningModule):
         decay_matrices_only: Leave biases, norms and positions out of weight decay.
         warmup_epochs: Length of the warm-up; 0 starts at `lr`.
         classes: Class names in the order of the logits; left out, the data's. They travel in the checkpoint.
+        compile: Compile the net for training, in place: for a GPU. On a CPU it takes a C++ compiler and a minute.
         **net: GFNet's arguments.
     """
 
@@ -98,6 +99,7 @@ class GFNetClassifier(LightningModule):
         decay_matrices_only: bool = False,
         warmup_epochs: float = 5.0,
         classes: list[str] | None = None,
+        compile: bool = False,
         **net: Any,  # noqa: ANN401  (jsonargparse reads GFNet's own signature)
     ) -> None:
         super().__init__()
@@ -105,6 +107,7 @@ class GFNetClassifier(LightningModule):
         self.lr, self.weight_decay, self.decay_matrices_only = lr, weight_decay, decay_matrices_only
         self.warmup_epochs = warmup_epochs
         self.classes = classes
+        self.compiles = compile
         self.net_arguments = net
         self.scores: dict[str, Score] = {}
         if classes:
@@ -137,6 +140,8 @@ class GFNetClassifier(LightningModule):
                 f"{', '.join(differences) or 'another order'}; train from scratch or give data of the same classes"
             )
         self._first_bad_step = torch.tensor(-1, device=self.device)
+        if self.compiles and stage == "fit":
+            self.net.compile()  # in place: the names in checkpoints stay
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) grey levels -> (B, classes) logits."""

@@ -113,7 +113,7 @@ class Source:
         other_data = "data.root" in said and said["data.root"] != self.settings.get("data.root")
         if "data.splits" not in said and not other_data:
             taken["data.splits"] = self._splits()
-        fixed: tuple[str, ...] = tuple(key for key in taken if key.startswith("model."))
+        fixed = tuple(key for key in taken if key.startswith("model.") and key != "model.compile")
         if anew:
             fixed = tuple(key for key in fixed if key not in _REGULARISATION)
         elif subcommand == "fit":
