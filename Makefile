@@ -1,10 +1,11 @@
 # make fit    sets up, trains the quick net by the robust recipe on the embedded data, tests it, writes its report
 # make notebooks   runs the notebooks and renders them into docs/notebooks
+# make bench  measures the speed against the textbook net and writes docs/performance.md, in about 9 minutes on two cores
 # make test   sets up, checks style and types, runs the tests
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup fit notebooks test
+.PHONY: setup fit notebooks bench test
 
 setup: $(BIN)/gfnet
 
@@ -24,6 +25,9 @@ notebooks: setup
 	rm -rf docs/notebooks/*_files
 	GFNET_NOTEBOOKS=$$(mktemp -d) $(BIN)/python -m jupyter nbconvert --to markdown --execute \
 		--TemplateExporter.template_file=docs/notebooks/rendered.md.j2 --output-dir docs/notebooks notebooks/*.ipynb
+
+bench: setup
+	$(BIN)/python benchmarks/performance.py --write docs/performance.md --plot docs/performance.svg
 
 test: setup
 	$(BIN)/ruff check .

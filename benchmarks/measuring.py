@@ -1,0 +1,236 @@
+"""What the programs that measure speed share: a training step, times in turn, memory, operations, Markdown tables."""
+
+import ctypes
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from gfnet_pl import GFNet
+from gfnet_pl.data.batches import Batch
+from gfnet_pl.training.memory import keep_freed_memory
+from gfnet_pl.training.micro_batches import in_parts, mean_loss
+
+CLASSES = 28
+
+
+class Step:
+    """A training step of a net as `gfnet fit` takes it: loss, gradients, clipping, AdamW.
+
+    A `GFNet` takes its batch in parts and keeps freed memory, as `gfnet` does; any other net is trained in the plain
+    way, with glibc's own settings.
+    """
+
+    def __init__(
+        self, net: nn.Module, batch_size: int, *, bf16: bool, side: int = 96, whole: bool = False, fused: bool = False
+    ) -> None:
+        self.net, self.bf16, self.whole = net, bf16, whole
+        self.ours = isinstance(net, GFNet)
+        self.device = next(net.parameters()).device
+        self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=fused or None)
+        images = torch.randint(0, 256, (batch_size, 1, side, side), dtype=torch.uint8, device=self.device)
+        self.batch = Batch(images, torch.randint(0, CLASSES, (batch_size,), device=self.device))
+        self.memory = 0  # bytes at the peak of a watched call, beyond what was held before
+
+    def parts(self) -> list[Batch]:
+        if not self.ours or self.whole:
+            return [self.batch]
+        return in_parts(self.batch, self.net.largest_activation, self.device)
+
+    def settle(self) -> None:
+        """Touches the memory of a part."""
+        self.loss(self.parts()[0]).backward()
+
+    def loss(self, part: Batch) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.net(part.images)
+        return F.cross_entropy(logits.float(), part.labels)
+
+    def __call__(self) -> None:
+        self.net.train()
+        loss = mean_loss(self.loss, self.parts(), list(self.net.parameters()))
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+
+
+class Inference(Step):
+    """Logits of a batch, without gradients."""
+
+    def __call__(self) -> None:
+        for part in self.parts():
+            self.answer(part)
+
+    def settle(self) -> None:
+        self.answer(self.parts()[0])
+
+    def answer(self, part: Batch) -> None:
+        self.net.eval()
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            self.net(part.images)
+
+
+def use_memory(job: Step, kept: bool) -> None:
+    """Brings the memory into the state in which a process that did nothing else would find it for this step.
+
+    Either freed memory is kept, then there is enough at hand for a part of the batch; or it goes back to the system as
+    glibc decides once it has freed a large block, then there is none.
+    """
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "gnu_get_libc_version"):
+        return
+    if kept:
+        keep_freed_memory()
+        job.settle()
+    else:
+        library.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: its own largest
+        library.mallopt(-1, 2**26)  # M_TRIM_THRESHOLD: twice that
+        library.malloc_trim(0)
+
+
+def wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds(job: Callable[[], None], kept: bool | None = None, watch: bool = False) -> float:
+    """Of one call.
+
+    Args:
+        job: A step, or anything to call.
+        kept: How a step's memory is used; left out, as its net has it in practice.
+        watch: Also note the step's peak memory.
+    """
+    if isinstance(job, Step):
+        use_memory(job, job.ours if kept is None else kept)
+    before = held(job) if watch and isinstance(job, Step) else 0
+    wait()
+    start = time.perf_counter()
+    job()
+    wait()
+    took = time.perf_counter() - start
+    if watch and isinstance(job, Step):
+        on_gpu = job.device.type == "cuda"
+        job.memory = (torch.cuda.max_memory_allocated() if on_gpu else resident("VmHWM")) - before
+    return took
+
+
+def in_turn(jobs: dict[str, Callable[[], None]], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of each job, A B A B: the median is what to read, and the rounds of the warm-up are not among them."""
+    found: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in range(warm_up + rounds):
+        for name, job in jobs.items():
+            took = seconds(job, watch=turn == 0)
+            if turn >= warm_up:
+                found[name].append(took)
+    return found
+
+
+def held(job: Step) -> int:
+    """Bytes in use: resident memory on a CPU, torch's own on a GPU. From here on a new peak is noted."""
+    if job.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)  # what is free would count as held
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
+
+
+def resident(entry: str) -> int:
+    """Bytes, by Linux's name for them."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(entry))
+
+
+def flops(net: nn.Module, side: int = 96) -> int:
+    """Of one image forward, by torch's counter: a product and a sum are two. Transforms by FFT are not counted."""
+    device = next(net.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, 1, side, side, device=device))
+    return counter.get_total_flops()
+
+
+def matmul_rate(dtype: torch.dtype, device: torch.device | str = "cpu", size: int = 2048, rounds: int = 7) -> float:
+    """Operations a second of torch's own product of two square matrices: the most that a net could reach."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    took = in_turn({"": lambda: a @ b}, rounds, warm_up=2)[""]
+    return 2 * size**3 / statistics.median(took)
+
+
+KINDS = {  # of operations in a profile, by the names of torch's kernels
+    "linear layers": ("aten::mm", "aten::addmm"),
+    "filter: matrix products": ("aten::bmm", "aten::baddbmm"),
+    "filter: FFT": ("aten::_fft_r2c", "aten::_fft_c2r", "aten::_fft_c2c"),
+    "dropout: random numbers": ("aten::bernoulli_", "random numbers", "aten::random_", "aten::native_dropout"),
+    "GELU": ("aten::gelu", "aten::gelu_backward"),
+    "LayerNorm": ("aten::native_layer_norm", "aten::native_layer_norm_backward"),
+    "products, sums and copies": (
+        *("aten::mul", "aten::mul_", "aten::add", "aten::add_", "aten::sub", "aten::div", "aten::div_", "aten::copy_"),
+        *("aten::cat", "aten::sum", "aten::ge_", "aten::neg", "aten::fill_", "aten::addcmul_", "aten::lerp_"),
+    ),
+}
+
+
+def shares(job: Step, calls: int = 1) -> dict[str, float]:
+    """Milliseconds an image by kind of operation."""
+    use_memory(job, job.ours)
+    job()
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
+    with profile(activities=activities) as found:
+        for _ in range(calls):
+            job()
+    on_gpu = job.device.type == "cuda"
+    took = {
+        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        for event in found.key_averages()
+    }
+    per_image = 1000 * calls * len(job.batch.labels)
+    table = {kind: sum(took.pop(key, 0) for key in keys) / per_image for kind, keys in KINDS.items()}
+    return table | {"the rest": sum(took.values()) / per_image}
+
+
+def spread(times: Sequence[float]) -> float:
+    """The distance to the furthest from the median, as a share of it."""
+    median = statistics.median(times)
+    return max(abs(one / median - 1) for one in times)
+
+
+def precision(bf16: bool) -> str:
+    return "bf16" if bf16 else "float32"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One core for what is inside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def number(value: float) -> str:
+    """Three digits."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows))
+
+
+def write_between(path: Path, mark: str, text: str) -> None:
+    """Replaces what stands in a document between `<!-- mark -->` and `<!-- end of mark -->`."""
+    before, start, rest = path.read_text("utf-8").partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {mark} -->")
+    if not end:
+        raise SystemExit(f"{path}: has no place marked {mark!r}")
+    path.write_text(f"{before}{start}\n{text}\n\n{end}{after}", "utf-8")
