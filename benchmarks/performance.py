@@ -350,13 +350,13 @@ def plot(training: Table, inference: Table, profiles: dict[str, dict[str, float]
     for row, (name, each) in enumerate(reversed(profiles.items())):
         left = 0.0
         for index, (kind, took) in enumerate(each.items()):
-            stacks.barh(row, took, left=left, color=f"C{index}", label=kind if row == 0 else None)
+            stacks.barh(row, took, 0.55, left=left, color=f"C{index}", label=kind if row == 0 else None)
             left += took
         stacks.annotate(f" {left:.0f}", (left, row), va="center", fontsize=9)
-        stacks.annotate(name, (0, row), xytext=(0, 24), textcoords="offset points", va="center", fontsize=9)
+        stacks.annotate(name, (0, row + 0.3), va="bottom", fontsize=9)
     stacks.set_title("a training step, ms an image", loc="left", fontsize=10)
     stacks.set_yticks([])
-    stacks.set_ylim(-0.5, len(profiles) - 0.2)
+    stacks.set_ylim(-0.5, len(profiles) - 0.3)
     stacks.spines[["top", "right", "left"]].set_visible(False)
     figure.legend(*stacks.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     figure.savefig(path)
