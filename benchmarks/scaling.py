@@ -41,6 +41,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from measuring import markdown, number
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.autograd.profiler import profile
@@ -215,16 +216,6 @@ def crossings(tokens: Sequence[float], first: Sequence[float], second: Sequence[
             share = gaps[i] / (gaps[i] - gaps[i + 1])
             places.append(tokens[i] ** (1 - share) * tokens[i + 1] ** share)
     return places
-
-
-def number(value: float) -> str:
-    """Three digits."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def by_map(title: str, sides: Sequence[int], columns: dict[str, list[str]], exponents: Sequence[float]) -> str:
