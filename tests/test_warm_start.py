@@ -193,3 +193,7 @@ def test_the_record_holds_the_whole_config(base):
     assert source.settings["model.dim"] == 16
     assert source.settings["trainer.max_epochs"] == 2
     assert source.settings["model.classes"] == ["Cat", "ant", "bee"]
+
+
+def test_whether_to_compile_is_not_the_checkpoints_to_say(base):
+    assert main(["validate", *QUIET, "--model.compile=true"]) == 0
