@@ -88,6 +88,11 @@ def test_a_seed_reproduces_it_and_another_does_not():
     assert not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_nearly_one_is_a_probability_too(dtype):
+    assert (Dropout(1 - 1e-7)(ones(1000, dtype=dtype)) == 0).double().mean() > 0.98
+
+
 def test_works_in_place():
     x = ones(100)
     assert Dropout(0.5)(x) is x

@@ -49,7 +49,7 @@ def _factors(x: Tensor, p: float) -> Tensor:
     """Zeros with probability p, else 1 / (1 - p): a tensor of x's shape and dtype."""
     integer, levels = INTEGERS[x.element_size()], 2 ** (8 * x.element_size())
     scale = torch.tensor(1 / (1 - p), dtype=x.dtype)
-    dropped = round(levels * (1 - 1 / scale.item()))  # of `levels` equally likely integers
+    dropped = min(round(levels * (1 - 1 / scale.item())), levels - 1)  # of `levels` equally likely integers
     seed = int(torch.empty((), dtype=torch.int64).random_())
     draws = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-x.nbytes // 8)).view(integer))
     kept = draws[: x.numel()].ge_(dropped - levels // 2)  # ones and zeros
