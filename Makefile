@@ -1,6 +1,6 @@
 # make fit    sets up, trains the quick net by the robust recipe on the embedded data, tests it, writes its report
 # make notebooks   runs the notebooks and renders them into docs/notebooks
-# make bench  measures the speed against the textbook net and writes docs/performance.md, in about 9 minutes on two cores
+# make bench  measures the speed against the textbook net and writes docs/performance.md, in 10 minutes on two cores
 # make test   sets up, checks style and types, runs the tests
 PYTHON ?= python3
 BIN := .venv/bin

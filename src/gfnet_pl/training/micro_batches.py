@@ -1,7 +1,7 @@
 """A batch in parts behind the same gradient, so that on a CPU the activations stay in memory that is at hand.
 
 glibc takes every block of 32 MiB and more from the system afresh, which zeroes it page by page: with a whole batch of
-512 that takes longer than the arithmetic (docs/performance.md). Activations of a part are freed before the next part.
+512 that takes as long as the arithmetic (docs/performance.md). Activations of a part are freed before the next part.
 """
 
 import math
