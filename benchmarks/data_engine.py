@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gfnet_pl.data.cache import cached_images
 from gfnet_pl.data.decode import read_all
-from gfnet_pl.data.hand_signs import hand_signs_root
+from gfnet_pl.hand_signs.files import hand_signs_root
 
 SIZE = (96, 96)
 BATCH = 512

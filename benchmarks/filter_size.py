@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from gfnet_pl.data.hand_signs import hand_signs_root
+from gfnet_pl.hand_signs.files import hand_signs_root
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.model.global_filter import GlobalFilter
 

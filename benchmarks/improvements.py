@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from scipy.stats import t
 
-from gfnet_pl.evaluation.results import Results, read_results
+from gfnet_pl.run.results import Results, read_results
 
 GFNET = Path(sys.executable).with_name("gfnet")
 VARIANTS = (

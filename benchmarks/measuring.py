@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gfnet_pl import GFNet
 from gfnet_pl.data.batches import Batch
-from gfnet_pl.training.memory import keep_freed_memory
+from gfnet_pl.processes import keep_freed_memory
 from gfnet_pl.training.micro_batches import in_parts, mean_loss
 
 CLASSES = 28

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gfnet_pl.data.audit import audit, run_audit
+from gfnet_pl.audit.audit import audit, run_audit
 from gfnet_pl.data.cache import cached_images
-from gfnet_pl.data.hand_drawing import render
 from gfnet_pl.data.layouts import scan
 from gfnet_pl.errors import UserError
+from gfnet_pl.hand_signs.drawing import render
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"ü\" 'é'.png"
 

@@ -1,7 +1,6 @@
 """The cache of decoded pictures: served whole or built anew, shared by processes, never half-read."""
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -13,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import PIL
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from gfnet_pl.data import cache
 from gfnet_pl.data.cache import cached_images
 from gfnet_pl.errors import UserError
+from gfnet_pl.files import cache_folder
 
 SIZE = (4, 6)
 
@@ -517,7 +518,7 @@ def test_a_read_only_home_serves_what_it_has(folder, home):
 def test_the_home_is_the_user_s_cache_folder(monkeypatch, setting, expected):
     monkeypatch.setenv("HOME", "/me")
     monkeypatch.setenv("XDG_CACHE_HOME", setting)
-    assert cache._default_home() == Path(expected, "gfnet_pl", "images")
+    assert cache_folder() == Path(expected, "gfnet_pl")
 
 
 def test_the_default_home_is_used(folder, tmp_path, monkeypatch):
@@ -528,5 +529,5 @@ def test_the_default_home_is_used(folder, tmp_path, monkeypatch):
 
 def test_the_lock_is_free_again_afterwards(folder, home):
     cached_images(folder, _names(folder), SIZE, home=home)
-    with _file(home).with_suffix(".lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with FileLock(_file(home).with_suffix(".lock"), blocking=False):
+        pass

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 from conftest import CLASSES, QUIET
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gfnet_pl.cli import _with_paths, main
-from gfnet_pl.names import find_config
+from gfnet_pl.cli import _with_paths, find_config, main
+from gfnet_pl.run.confusion import confusion_emphasis
+from gfnet_pl.run.folder import RunFolder
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -63,6 +65,10 @@ def test_a_config_is_looked_for_as_a_path_then_in_configs_then_in_the_package(wo
         (["--model.dim", "x"], "Parser key \"model.dim\": Expected a <class 'int'>. Got value: x"),
         (["--config", "bas.yaml"], "did you mean base.yaml?"),
         (["--config", "wrong.yaml"], "unknown option model.lrr; did you mean model.lr?"),
+        (["--config", "old.yaml"], "unknown option data.emphasis_from; it is called emphasis_from now"),
+        (["--model.decay_matrices_only", "true"], "unknown option model.decay_matrices_only; it is gone: remove it"),
+        (["--model.in_channels", "3"], "unknown option model.in_channels; it is gone: remove it"),
+        (["--data.augment.blur", "1"], "unknown option data.augment.blur; it is gone: remove it"),
         (["--data.root", "nowhere"], "data.root: nowhere is not a folder"),
         (["--ckpt_path", "no.ckpt"], "no.ckpt does not exist"),
         (["--ckpt_path", "last.ckpt"], "no run in ./runs yet"),
@@ -72,6 +78,7 @@ def test_a_config_is_looked_for_as_a_path_then_in_configs_then_in_the_package(wo
 )
 def test_a_mistake_is_one_line_and_status_2(workplace, capsys, options, message):
     (workplace / "wrong.yaml").write_text("model:\n  lrr: 1\n")
+    (workplace / "old.yaml").write_text("data:\n  emphasis_from: runs/base/version_0\n")
     assert main(["fit", *QUIET, *options]) == 2
     line = last_line(capsys)
     assert line.startswith("gfnet: error: ")
@@ -125,12 +132,24 @@ def test_predict_writes_a_row_a_picture(tiny, pictures):
     pattern = str(pictures / "Unseen" / "*" / "01.png")
     assert main(["predict", *QUIET, "--data.predict_paths", str(pictures / "Test" / "ant"), pattern]) == 0
     rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
-    assert [row["label"] for row in rows] == ["ant"] * 4 + ["Cat", "ant", "bee"]
+    assert list(rows[0]) == ["path", "prediction", "probability", "top3", "accepted"]
+    assert [row["prediction"] for row in rows] == ["ant"] * 4 + ["Cat", "ant", "bee"]
+    assert {row["accepted"] for row in rows} == {""}  # there is no calibration yet
     assert rows[0]["path"] == str(pictures / "Test" / "ant" / "00.png")
     likeliest = [part.split(":") for part in rows[0]["top3"].split()]
     assert likeliest[0][0] == "ant"
     assert likeliest[0][1] == rows[0]["probability"]
     assert sum(float(value) for _, value in likeliest) == pytest.approx(1, abs=2e-4)  # there are three classes
+
+
+def test_predict_writes_where_it_is_told_to(tiny, pictures, capsys):
+    assert main(tiny) == 0
+    paths = ["--data.predict_paths", str(pictures / "Test" / "ant")]
+    assert main(["predict", *QUIET, "--out=ants.csv", *paths]) == 0
+    assert len(Path("ants.csv").read_text().splitlines()) == 5
+    assert not Path("predictions.csv").exists()
+    assert main(["predict", *QUIET, "--out=nowhere/ants.csv", *paths]) == 2
+    assert "--out: nowhere is not a folder; make it first" in last_line(capsys)
 
 
 def test_predict_without_paths_asks_for_them(tiny, capsys):
@@ -217,8 +236,23 @@ def test_a_run_writes_the_confusion_matrix_that_emphasis_is_taken_from(tiny):
     rows = list(csv.reader(Path("runs/base/version_0/val_confusion.csv").read_text().splitlines()))
     assert rows[0] == ["true", *sorted(CLASSES)]
     assert [sum(map(int, row[1:])) for row in rows[1:]] == [2, 2, 2]
-    again = ["--data.emphasis_from=runs/base/version_0", "--data.balanced=true", "--trainer.max_epochs=1"]
-    assert main([*tiny, *again]) == 0
+    emphasis = confusion_emphasis(RunFolder(Path("runs/base/version_0")))
+    assert max(emphasis.values()) == 2
+    again = ["--emphasis_from=runs/base/version_0", "--data.balanced=true", "--trainer.max_epochs=1"]
+    assert main([*tiny, *again, "--stage=again"]) == 0
+    config = Path("runs/again/version_0/config.yaml").read_text()  # what was drawn, whatever becomes of that run
+    assert "emphasis_from: null" in config
+    assert all(f"    {name}: {factor}" in config for name, factor in emphasis.items())
+    shutil.rmtree("runs/base")
+    assert main([*tiny, *again[1:], "--stage=again", "--ckpt_path=last.ckpt", "--trainer.max_epochs=2"]) == 0
+
+
+def test_emphasis_in_two_ways_or_from_no_run_is_refused(tiny, capsys):
+    assert main([*tiny, "--emphasis_from=runs/nowhere/version_0"]) == 2
+    assert "emphasis_from: runs/nowhere/version_0/val_confusion.csv does not exist" in last_line(capsys)
+    assert main([*tiny, "--trainer.max_epochs=1"]) == 0
+    assert main([*tiny, "--emphasis_from=runs/base/version_0", "--data.class_emphasis={ant: 2}"]) == 2
+    assert "emphasis_from and data.class_emphasis say the same thing in two ways" in last_line(capsys)
 
 
 def test_audit_says_what_the_splits_leak(pictures, capsys):

@@ -13,19 +13,13 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.batches import ImageArray
+from gfnet_pl.data.manifest import Picture
 from gfnet_pl.evaluation.filters import magnitude
+from gfnet_pl.run.results import SetResults
 from gfnet_pl.training import validation_pages
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.drawings import bars, confusion_matrix, filters, grid, sentence
-from gfnet_pl.training.outputs import Outputs
-from gfnet_pl.training.validation_pages import (
-    Validated,
-    show_confidences,
-    show_confusion,
-    show_curves,
-    show_features,
-    show_worst_errors,
-)
+from gfnet_pl.training.validation_pages import ValidationPages
 
 RUN = Path("runs/base/version_0")
 THREE = ["--trainer.max_epochs=3", "--trainer.log_every_n_steps=1", "--model.lr=5e-3"]
@@ -60,16 +54,20 @@ def validated(labels, logits, classes=CLASSES, paths=None):
     count = len(labels)
     images = np.random.default_rng(0).integers(0, 256, (count + 1, 16, 16), dtype=np.uint8)
     rows = np.arange(count)[::-1]  # the set's order is not the cache's
-    outputs = Outputs(torch.tensor(logits, dtype=torch.float32), torch.arange(2.0 * count).reshape(count, 2))
     paths = paths or [f"{number}.png" for number in range(count)]
-    return Validated(3, list(classes), paths, ImageArray(images, rows, np.array(labels)), outputs)
+    seen = SetResults(
+        pictures=[Picture(path, classes[label], "val") for path, label in zip(paths, labels, strict=True)],
+        labels=np.array(labels),
+        logits=np.array(logits, np.float32),
+        features=np.arange(2 * count, dtype=np.float32).reshape(count, 2),
+    )
+    return ValidationPages(Writer(), 3, list(classes), seen, ImageArray(images, rows, np.array(labels)))
 
 
-def shown(seen):
-    writer = Writer()
-    for show in (show_confusion, show_worst_errors, show_confidences, show_curves, show_features):
-        show(writer, seen)
-    return writer.given
+def shown(pages):
+    pages.show()
+    pages.show_features()
+    return pages.writer.given
 
 
 def test_each_validation_is_drawn_once_at_its_epoch_and_the_check_before_training_is_not(tiny):
@@ -187,7 +185,7 @@ def test_the_worst_errors_are_the_surest_wrong_ones_each_with_its_picture(monkey
 
     monkeypatch.setattr(validation_pages, "grid", keep)
     seen = validated([0, 1, 2, 0], [[0, 2, 0], [0, 9, 0], [4, 0, 0], [0, 0, 1]])
-    show_worst_errors(Writer(), seen)
+    seen.show()
     assert drawn["titles"] == ["Cat, taken for ant 0.96", "ant, taken for bee 0.79", "ant, taken for Cat 0.58"]
     np.testing.assert_array_equal(drawn["images"], seen.images.images[[1, 3, 0]])
 

@@ -9,7 +9,6 @@ from PIL import Image
 
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.datamodule import ImageDataModule, find_pictures
-from gfnet_pl.data.order import write_confusion
 from gfnet_pl.data.splits import write_splits
 from gfnet_pl.errors import UserError
 
@@ -175,7 +174,6 @@ def test_near_duplicates_are_groups(pictures):
 def leak_warnings(data, caplog):
     caplog.clear()
     data.setup("fit")
-    data.leak_check.join()
     return [message for message in caplog.messages if "near twin" in message]
 
 
@@ -230,18 +228,6 @@ def test_emphasised_classes_come_more_often_and_the_repeats_are_told(pictures, c
     counts = torch.bincount(torch.cat([batch.labels for batch in draw_all(data)])).tolist()
     assert counts == [200, 100, 100]
     assert "Cat 200 (11x), ant 100 (5.6x), bee 100 (5.6x)" in caplog.text
-
-
-def test_emphasis_can_come_from_the_errors_of_a_run(pictures, tmp_path):
-    write_confusion(tmp_path, sorted(CLASSES), np.array([[8, 2, 0], [0, 10, 0], [0, 0, 10]]))
-    data = module(pictures, balanced=True, emphasis_from=str(tmp_path), epoch_size=500)
-    data.setup("fit")
-    assert torch.bincount(torch.cat([batch.labels for batch in draw_all(data)])).tolist() == [200, 200, 100]
-
-
-def test_emphasis_in_two_ways_is_refused():
-    with pytest.raises(UserError, match=r"emphasis_from and data\.class_emphasis"):
-        module("x", emphasis_from="runs/base/version_0", class_emphasis={"a": 2.0})
 
 
 @pytest.mark.parametrize("options", [{"num_workers": 2}, {"device_cache": True}])

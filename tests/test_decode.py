@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gfnet_pl import processes
 from gfnet_pl.data import decode
 from gfnet_pl.data.decode import BrokenPicture, decoded, read_all, read_grey, refuse_broken
 from gfnet_pl.errors import UserError
@@ -381,10 +382,10 @@ def many(tmp_path):
 
 def test_processes_give_what_one_picture_at_a_time_gives(many, monkeypatch):
     started = []
-    start = decode._start_process
-    monkeypatch.setattr(decode, "_start_process", lambda size: started.append(start(size)) or started[-1])
+    start = processes._start
+    monkeypatch.setattr(processes, "_start", lambda *work: started.append(start(*work)) or started[-1])
     np.testing.assert_array_equal(read_all(many, (4, 6)), [read_grey(path, (4, 6)) for path in many])
-    assert len(started) == min(decode._cores(), 3)
+    assert len(started) == min(processes.cores(), 3)
     assert all(process.poll() is not None for process in started)
 
 
@@ -417,14 +418,14 @@ def test_names_that_are_no_unicode_reach_a_process(many):
 
 def test_a_process_that_dies_is_one_error_and_none_is_left(many, monkeypatch):
     started = []
-    start = decode._start_process
+    start = processes._start
 
-    def doomed(size):
-        started.append(start(size))
+    def doomed(*work):
+        started.append(start(*work))
         started[-1].kill()
         return started[-1]
 
-    monkeypatch.setattr(decode, "_start_process", doomed)
+    monkeypatch.setattr(processes, "_start", doomed)
     with pytest.raises(UserError, match="a process that decodes pictures ended early"):
         read_all(many, (2, 2))
     assert all(process.poll() is not None for process in started)
@@ -437,8 +438,8 @@ def test_more_chunks_than_processes_do_not_wait_for_a_dead_one(many, monkeypatch
 
 def test_stopping_half_way_leaves_no_process_or_thread(many, monkeypatch):
     started = []
-    start = decode._start_process
-    monkeypatch.setattr(decode, "_start_process", lambda size: started.append(start(size)) or started[-1])
+    start = processes._start
+    monkeypatch.setattr(processes, "_start", lambda *work: started.append(start(*work)) or started[-1])
     threads = threading.active_count()
     chunks = decoded([str(path) for path in many], (2, 2))
     next(chunks)
@@ -452,13 +453,14 @@ def test_stopping_half_way_leaves_no_process_or_thread(many, monkeypatch):
 def test_the_processes_end_when_their_parent_is_killed(many):
     script = f"""
 import sys, time
+from gfnet_pl import processes
 from gfnet_pl.data import decode
-start = decode._start_process
-def told(size):
-    process = start(size)
+start = processes._start
+def told(*work):
+    process = start(*work)
     print(process.pid, flush=True)
     return process
-decode._start_process = told
+processes._start = told
 chunks = decode.decoded({[str(path) for path in many]!r}, (2, 2))
 next(chunks)
 print("begun", flush=True)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from gfnet_pl.data.duplicates import clusters, fingerprints, leak_share, nearest_twins
-from gfnet_pl.data.hand_drawing import render
+from gfnet_pl.hand_signs.drawing import render
 
 A, B = render("A", signer=2, frame=0).astype(float), render("B", signer=1, frame=0).astype(float)
 

@@ -233,6 +233,12 @@ def test_drop_path_drops_whole_samples_and_is_unbiased(dtype):
     assert DropPath(p).eval()(x) is x
 
 
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_drop_path_that_is_no_probability_is_named(p):
+    with pytest.raises(ValueError, match="drop_path is a probability of at least 0 and below 1"):
+        tiny(drop_path=p)
+
+
 def test_drop_path_leaves_the_residual():
     torch.manual_seed(0)
     block = Block(16, (4, 4), "full", mlp_ratio=4, dropout=0.0, drop_path=0.5)

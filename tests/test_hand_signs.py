@@ -14,16 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gfnet_pl.data import hand_drawing, hand_poses, hand_signs
-from gfnet_pl.data.hand_signs import CLASSES, hand_signs_root, render, write_hand_signs
 from gfnet_pl.errors import UserError
+from gfnet_pl.hand_signs import drawing, files, poses
+from gfnet_pl.hand_signs.files import CLASSES, hand_signs_root, render, write_hand_signs
 
 SMALL = {"signers": 1, "frames": 1, "unseen_signers": 1, "progress": False}
 MANY = """
 from pathlib import Path
-from gfnet_pl.data.hand_signs import write_hand_signs
-if __name__ == "__main__":
-    write_hand_signs(Path("signs"), signers=500, processes=2, progress=False)
+from gfnet_pl.hand_signs.files import write_hand_signs
+write_hand_signs(Path("signs"), signers=500, processes=2, progress=False)
 """
 FIRST, SECOND = "signer000_frame00.png", "signer001_frame00.png"  # one by each of two workers
 # Means over 24 x 24 pixels of render(label, signer=signer, frame=frame), row by row.
@@ -184,7 +183,7 @@ def test_render_is_a_pure_function_of_its_arguments():
     np.random.seed(0)
     for label in ("A", "Nothing"):
         render(label, signer=9, frame=0)
-    hand_drawing._signer.cache_clear()
+    drawing._signer.cache_clear()
     assert np.array_equal(first, render("K", **base))
     for other in ({"signer": 4}, {"frame": 5}, {"seed": 2}):
         assert not np.array_equal(first, render("K", **base | other))
@@ -208,7 +207,7 @@ def test_pictures_are_those_of_the_published_format(label, signer, frame):
     """If this fails the data set has changed: its format number must, too."""
     expected = np.array(BLOCKS[label, signer, frame]).reshape(4, 4)
     assert np.abs(blocks(label, signer, frame) - expected).max() <= 1
-    assert hand_signs.FORMAT == 1
+    assert files.FORMAT == 1
 
 
 def test_grain_is_fresh_in_every_frame():
@@ -229,20 +228,20 @@ def test_neighbouring_frames_are_nearer_than_other_classes_of_the_signer():
 
 
 def test_every_class_has_its_own_pose():
-    who = hand_drawing._signer(0, 0, 96)
+    who = drawing._signer(0, 0, 96)
     still = itertools.repeat(0.0)  # no drift, which would tell the classes apart by itself
-    drawn = {k: hand_drawing._over(who.background[:192, :192], who, p, still) for k, p in hand_poses.POSES.items()}
+    drawn = {k: drawing._over(who.background[:192, :192], who, p, still) for k, p in poses.POSES.items()}
     for (a, image), (b, other) in itertools.combinations(drawn.items(), 2):
         assert (np.abs(image - other) > 0.02).mean() > 0.004, f"{a} looks like {b}"
 
 
 def test_about_one_signer_in_seven_is_left_handed():
-    left = np.mean([hand_drawing._signer(0, number, 16).left_handed for number in range(400)])
+    left = np.mean([drawing._signer(0, number, 16).left_handed for number in range(400)])
     assert 0.10 < left < 0.20
 
 
 def test_importing_the_data_set_does_not_import_torch():
-    code = "import sys, gfnet_pl.data.hand_signs; print([m for m in ('torch', 'rich') if m in sys.modules])"
+    code = "import sys, gfnet_pl.hand_signs.files; print([m for m in ('torch', 'rich') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
@@ -293,13 +292,13 @@ def test_unwritable_place_is_a_user_error_that_names_it(tmp_path, processes):
 
 
 def test_error_in_a_worker_process_leaves_nothing(tmp_path, monkeypatch):
-    rendered = hand_signs._rendered
+    rendered = files._rendered
 
     def without_a_class(folder, *rest):
         (folder / "Train" / "Q").rmdir()  # the workers cannot write here
         return rendered(folder, *rest)
 
-    monkeypatch.setattr(hand_signs, "_rendered", without_a_class)
+    monkeypatch.setattr(files, "_rendered", without_a_class)
     with pytest.raises(UserError, match="cannot write"):
         write_hand_signs(tmp_path / "signs", **SMALL, processes=2)
     assert list(tmp_path.iterdir()) == []
@@ -320,7 +319,7 @@ def test_foreign_folder_is_not_touched(tmp_path, content):
 def test_existing_data_set_is_reused_only_with_the_same_settings_and_whole(tmp_path, monkeypatch):
     out = write_hand_signs(tmp_path / "signs", **SMALL, processes=1)
     before = (out / "hand_signs.json").stat().st_mtime_ns
-    monkeypatch.setattr(hand_signs, "_fill", lambda *arguments: pytest.fail("rendered again"))
+    monkeypatch.setattr(files, "_fill", lambda *arguments: pytest.fail("rendered again"))
     assert write_hand_signs(out, **SMALL) == out
     for other in ({"signers": 2}, {"frames": 2}, {"unseen_signers": 2}, {"seed": 1}):
         with pytest.raises(UserError, match="other settings"):
@@ -332,13 +331,13 @@ def test_existing_data_set_is_reused_only_with_the_same_settings_and_whole(tmp_p
 
 
 def test_two_runs_at_once_both_end_well(tmp_path, monkeypatch):
-    fill, both = hand_signs._fill, threading.Barrier(2, timeout=20)
+    fill, both = files._fill, threading.Barrier(2, timeout=20)
 
     def fill_together(*arguments):
         fill(*arguments)
         both.wait()
 
-    monkeypatch.setattr(hand_signs, "_fill", fill_together)
+    monkeypatch.setattr(files, "_fill", fill_together)
     results = []
     runs = [
         threading.Thread(target=lambda: results.append(write_hand_signs(tmp_path / "signs", **SMALL, processes=1)))
@@ -365,11 +364,11 @@ def test_default_root_is_made_once_in_the_cache_folder(tmp_path, monkeypatch):
     settings = {"signers": 1, "frames": 1, "unseen_signers": 1}
     made = hand_signs_root(**settings)
     assert made.parent == tmp_path / "gfnet_pl" and made.name.startswith("hand-signs-v1-")
-    monkeypatch.setattr(hand_signs, "_fill", lambda *arguments: pytest.fail("rendered again"))
+    monkeypatch.setattr(files, "_fill", lambda *arguments: pytest.fail("rendered again"))
     assert hand_signs_root(**settings) == made
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     found = []
-    monkeypatch.setattr(hand_signs, "write_hand_signs", lambda out, **_: found.append(out))
+    monkeypatch.setattr(files, "write_hand_signs", lambda out, **_: found.append(out))
     hand_signs_root(**settings, seed=1)
     assert found[0].parent == tmp_path / "home" / ".cache" / "gfnet_pl" and found[0].name != made.name

@@ -7,8 +7,9 @@ from torch import nn
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.batches import Batch
+from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.training import micro_batches
-from gfnet_pl.training.micro_batches import in_parts, mean_loss
+from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_loss
 
 CPU = torch.device("cpu")
 
@@ -34,6 +35,19 @@ def test_a_batch_is_cut_evenly_so_that_no_part_is_too_large(images, sizes, seeds
         assert torch.equal(torch.cat([part.seeds for part in parts]), batch.seeds)
     else:
         assert all(part.seeds is None for part in parts)
+
+
+def test_the_largest_activation_is_the_hidden_one_of_an_mlp():
+    net, largest = GFNet(image_size=(16, 24), patch_size=4, dim=6, depth=2, mlp_ratio=3, num_classes=3), 0
+
+    def look(_module, _inputs, output):
+        nonlocal largest
+        largest = max(largest, output[0].numel())
+
+    for module in net.modules():
+        module.register_forward_hook(look)
+    net.eval()(torch.zeros(2, 1, 16, 24))
+    assert largest_activation(net) == largest == 24 * 18
 
 
 def test_images_larger_than_a_part_come_one_by_one_and_a_gpu_takes_them_all():

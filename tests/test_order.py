@@ -1,5 +1,4 @@
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,14 +6,11 @@ import torch
 
 from gfnet_pl.data.batches import ImageArray, ResumableLoader
 from gfnet_pl.data.order import (
-    CONFUSION,
     EpochOrder,
     class_shares,
     class_weights,
-    confusion_emphasis,
     epoch_order,
     in_turn,
-    write_confusion,
 )
 from gfnet_pl.errors import UserError
 
@@ -164,21 +160,3 @@ def test_class_weights_balance_and_emphasise():
 def test_emphasis_on_no_class_or_of_no_use_is_named(emphasis, message):
     with pytest.raises(UserError, match=f"data.class_emphasis: .*{message}"):
         class_weights(LABELS, ["a", "b", "c"], balanced=True, emphasis=emphasis)
-
-
-def test_emphasis_from_a_run_is_largest_where_most_goes_wrong(tmp_path):
-    confusion = np.array([[10, 0, 0], [0, 6, 4], [0, 0, 10]])
-    write_confusion(tmp_path, ["a", "b, c", "d"], confusion)
-    assert confusion_emphasis(tmp_path) == {"a": 1.0, "b, c": 2.0, "d": 2.0}
-    write_confusion(tmp_path, ["a", "b, c", "d"], np.diag([5, 5, 5]))
-    assert set(confusion_emphasis(tmp_path).values()) == {1.0}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"), [(None, "does not exist"), ("a,b\n1\n", "cannot be read"), ("", "read as")]
-)
-def test_a_run_without_a_confusion_matrix_is_named(tmp_path, text, message):
-    if text is not None:
-        Path(tmp_path, CONFUSION).write_text(text)
-    with pytest.raises(UserError, match=f"data.emphasis_from: .*{message}"):
-        confusion_emphasis(tmp_path)

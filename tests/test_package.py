@@ -16,7 +16,7 @@ def test_the_wheel_brings_the_configs_and_finds_them(tmp_path):
         archive.extractall(tmp_path / "site")
     for name in ("page.html", "page.js", "style.css"):
         assert (tmp_path / "site" / "gfnet_pl" / "report" / "page" / name).is_file()
-    code = "from gfnet_pl.names import find_config; print(find_config('quick.yaml'))"
+    code = "from gfnet_pl.cli import find_config; print(find_config('quick.yaml'))"
     found = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

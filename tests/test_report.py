@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import torch
 from conftest import CLASSES, QUIET, TINY_NET, write_picture
 
 from gfnet_pl.cli import main
+from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
 from gfnet_pl.report.analysis import _surest, analyse
-from gfnet_pl.report.everything import Everything
-from gfnet_pl.report.run import read_run
+from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.run.results import Results, SetResults
+from gfnet_pl.run.run import read_run
 from gfnet_pl.training.classifier import GFNetClassifier
 
 RUN = Path("runs/base/version_0")
@@ -118,6 +122,16 @@ def test_the_page_holds_everything_itself_and_is_small(run, no_umap):
     } <= set(sections())
 
 
+def test_the_report_of_a_tested_run_needs_no_lightning(run):
+    code = "import sys; from gfnet_pl.cli import main; assert main(['report', '--json']) == 0\n"
+    code += "print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)[0]["run"] == str(RUN)
+    packages = {name.partition(".")[0] for name in done.stderr.splitlines()[-1].split()}
+    assert "torch" in packages
+    assert not packages & {"lightning", "pytorch_lightning", "torchmetrics", "jsonargparse"}
+
+
 def test_the_page_says_every_set_s_figures_and_how_to_do_it_again(run, no_umap):
     assert main(["report"]) == 0
     words = sections()
@@ -182,7 +196,7 @@ def test_pictures_that_are_gone_leave_the_figures_and_a_word(run, no_umap):
     words = sections()
     assert "unseen 36" in words["sets"]
     for name in ("sets", "errors", "overlap", "filters"):
-        assert "The pictures are not to be had" in words[name], name
+        assert "The pictures are unavailable" in words[name], name
     assert "block 1 frequencies" in words["filters"]
 
 
@@ -244,7 +258,7 @@ def test_a_set_with_one_picture_and_a_class_with_none_have_a_page(run, no_umap):
     [
         (lambda: shutil.rmtree(RUN / "checkpoints"), "has no checkpoint: there is nothing to report until gfnet fit"),
         (lambda: shutil.rmtree(RUN), "does not exist; name the folder of a run"),
-        (lambda: (RUN / "run.json").write_text("{"), "its record cannot be read"),
+        (lambda: (RUN / "run.json").write_text("{"), "run.json cannot be read"),
         (lambda: (RUN / "outputs.npz").write_bytes(b"PK"), "run gfnet test again"),
     ],
 )
@@ -298,16 +312,10 @@ def test_the_map_is_of_the_evaluated_pictures(run):
 
 def test_worst_errors_are_the_surest_but_one_of_each_kind_first():
     shares = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6], [0.45, 0.55]])
-    everything = Everything(
-        [str(place) for place in range(5)],
-        ["test"] * 5,
-        ["x", "x", "y", "", ""],
-        np.zeros(5, int),
-        shares,
-        shares,
-        shares,
-    )
-    assert _surest(everything, np.arange(5)) == [
+    pictures = [Picture(f"{place}.png", "a", "test", group) for place, group in enumerate(["x", "x", "y", "", ""])]
+    test = SetResults(pictures=pictures, labels=np.zeros(5, int), logits=np.log(shares), features=shares)
+    results = Results(classes=["a", "b"], checkpoint={}, source="", root=None, known=[], sets={"test": test})
+    assert _surest(results, np.arange(5)) == [
         0,
         2,
         3,
@@ -317,15 +325,16 @@ def test_worst_errors_are_the_surest_but_one_of_each_kind_first():
 
 
 def test_the_very_worst_errors_say_what_each_token_spoke_for(run, no_umap):
-    found = read_run(RUN)
+    found = read_run(RunFolder(RUN))
     analysis = analyse(found)
-    model = GFNetClassifier.load_from_checkpoint(found.source.path, map_location="cpu").eval()
-    explained = [error for error in analysis.worst if error.saliency is not None]
-    assert len(explained) == min(6, len(analysis.worst)) > 0
+    model = GFNetClassifier.load_from_checkpoint(found.checkpoint.path, map_location="cpu").eval()
+    worst = analysis.pictures.worst
+    explained = [error for error in worst if error.saliency is not None]
+    assert len(explained) == min(6, len(worst)) > 0
     for error in explained:
         assert error.saliency.shape == (4, 4)  # 16 x 16 pixels in patches of 4 x 4
-        pixels = torch.from_numpy(analysis.images([error.place]))[:, None]
-        said = analysis.everything.predictions[error.place]
+        pixels = torch.from_numpy(analysis.pictures.images([error.place]))[:, None]
+        said = found.results.everything.predictions[error.place]
         with torch.no_grad():
             difference = (model.net(pixels) - model.net(pixels * 0.0 + model.net.mean))[0, said].item()
         assert error.saliency.sum() == pytest.approx(difference, rel=0.05, abs=0.02)

@@ -11,7 +11,8 @@ from PIL import Image
 from gfnet_pl.cli import main
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.evaluation.calibration import probabilities
-from gfnet_pl.evaluation.results import read_calibration, read_results
+from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.run.results import read_calibration, read_results
 from gfnet_pl.training.classifier import GFNetClassifier
 
 RUN = Path("runs/base/version_0")
@@ -61,7 +62,7 @@ def test_the_figures_are_those_of_the_rows(tested):
 
 
 def test_what_was_written_is_read_back(tested):
-    results = read_results(RUN)
+    results = read_results(RunFolder(RUN))
     found = rows(RUN / "predictions.csv")
     assert [picture.path for each in results.sets.values() for picture in each.pictures] == [
         row["path"] for row in found
@@ -69,7 +70,7 @@ def test_what_was_written_is_read_back(tested):
     for name, figures in json.loads((RUN / "metrics.json").read_text())["sets"].items():
         assert results.figures[name].accuracy.right == figures["accuracy"]["right"]
         assert results.sets[name].features.shape == (figures["accuracy"]["images"], 16)
-    assert read_results(Path("runs")) is None
+    assert read_results(RunFolder(Path("runs"))) is None
 
 
 @pytest.mark.parametrize("break_it", ["cut", "other"])
@@ -82,7 +83,7 @@ def test_files_that_do_not_go_together_are_refused_in_one_line(tested, break_it)
     from gfnet_pl.errors import UserError
 
     with pytest.raises(UserError, match="run gfnet test again"):
-        read_results(RUN)
+        read_results(RunFolder(RUN))
 
 
 def test_predict_uses_the_calibration_that_test_has_fitted(tiny, pictures, caplog):
@@ -142,16 +143,16 @@ def test_one_class_can_be_trained_and_tested(tiny, pictures):
             (pictures / split / label).rmdir()
     assert main(tiny) == 0
     assert main(["test", *QUIET]) == 0
-    assert read_results(RUN).figures["unseen"].accuracy.share == 1
+    assert read_results(RunFolder(RUN)).figures["unseen"].accuracy.share == 1
 
 
 def test_the_outputs_of_a_set_are_in_the_order_of_its_pictures_whatever_the_batches(tested, pictures):
-    first = read_results(RUN).sets["unseen"].logits
+    first = read_results(RunFolder(RUN)).sets["unseen"].logits
     assert main(["test", *QUIET, "--data.batch_size=4"]) == 0
-    np.testing.assert_allclose(read_results(RUN).sets["unseen"].logits, first, atol=1e-5)
+    np.testing.assert_allclose(read_results(RunFolder(RUN)).sets["unseen"].logits, first, atol=1e-5)
     data = ImageDataModule(str(pictures), splits=str(RUN / "splits.csv"), image_size=16)
     data.setup("test")
-    np.testing.assert_array_equal(read_results(RUN).sets["unseen"].labels, data.sets["unseen"].labels)
+    np.testing.assert_array_equal(read_results(RunFolder(RUN)).sets["unseen"].labels, data.sets["unseen"].labels)
 
 
 def test_there_is_no_gap_between_sets_that_were_all_drawn_by_group(tiny, pictures):

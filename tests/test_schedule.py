@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from gfnet_pl.model.gfnet import GFNet
-from gfnet_pl.training.schedule import parameter_groups, warmup_cosine
+from gfnet_pl.training.schedule import warmup_cosine
 
 
 @pytest.mark.parametrize(
@@ -26,15 +25,3 @@ def test_the_cosine_is_torch_s():
         assert ours == pytest.approx(reference.get_last_lr()[0], abs=1e-9)
         optimizer.step()
         reference.step()
-
-
-def test_decay_falls_on_everything_or_on_matrices_only():
-    net = GFNet(image_size=16, patch_size=4, dim=8, depth=1)
-    (everything,) = parameter_groups(net, weight_decay=0.1, decay_matrices_only=False)
-    assert len(everything["params"]) == len(list(net.parameters()))
-    decayed, free = parameter_groups(net, weight_decay=0.1, decay_matrices_only=True)
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
-    names = {id(parameter): name for name, parameter in net.named_parameters()}
-    free_names = {names[id(parameter)] for parameter in free["params"]}
-    assert "pos_embed" in free_names
-    assert free_names == {n for n in names.values() if n.endswith("bias") or "norm" in n or n == "pos_embed"}

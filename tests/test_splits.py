@@ -5,12 +5,16 @@ from collections import Counter, defaultdict
 import pytest
 
 from gfnet_pl.data.layouts import Picture
-from gfnet_pl.data.splits import draw_splits, read_splits, write_splits
+from gfnet_pl.data.splits import SplitRule, draw_splits, read_splits, write_splits
 from gfnet_pl.errors import UserError
 
 POOL = [Picture(f"{label}/{number:03}.png", label, "train", "") for label in "ab" for number in range(50)]
 ASKED = {"val_fraction": 0.1, "holdout_per_class": 4, "train_per_class": None, "seed": 1}
 BY_GROUP = ASKED | {"split_by": "group"}
+
+
+def draw(pictures, *, seed, **rule):
+    return draw_splits(pictures, SplitRule(**rule), seed=seed)
 
 
 def signers(count, frames=6, labels="abc"):
@@ -45,7 +49,7 @@ def splits_of_groups(pictures):
 
 def moves(before, after, **asked):
     """How many of the old pictures changed from which split to which."""
-    old, new = ({p.path: p.split for p in draw_splits(pictures, **asked)} for pictures in (before, after))
+    old, new = ({p.path: p.split for p in draw(pictures, **asked)} for pictures in (before, after))
     return Counter((old[path], new[path]) for path in old if old[path] != new[path])
 
 
@@ -53,19 +57,19 @@ def moves(before, after, **asked):
 
 
 def test_every_class_is_split_alike_and_every_picture_once():
-    drawn = draw_splits(POOL, **ASKED)
+    drawn = draw(POOL, **ASKED)
     assert counts(drawn) == {(c, s): n for c in "ab" for s, n in (("val", 5), ("holdout", 4), ("train", 41))}
     assert sorted(picture.path for picture in drawn) == sorted(picture.path for picture in POOL)
 
 
 def test_the_draw_depends_on_the_seed_and_not_on_the_listing():
-    drawn = draw_splits(POOL, **ASKED)
-    assert draw_splits(POOL[::-1], **ASKED) == drawn
-    assert draw_splits(POOL, **ASKED | {"seed": 2}) != drawn
+    drawn = draw(POOL, **ASKED)
+    assert draw(POOL[::-1], **ASKED) == drawn
+    assert draw(POOL, **ASKED | {"seed": 2}) != drawn
 
 
 def test_the_draw_is_the_order_of_sha256_over_seed_and_path_so_that_old_runs_can_be_drawn_again():
-    drawn = {picture.path: picture.split for picture in draw_splits(POOL, **ASKED | {"train_per_class": 40})}
+    drawn = {picture.path: picture.split for picture in draw(POOL, **ASKED | {"train_per_class": 40})}
     order = sorted(
         (picture.path for picture in POOL if picture.label == "a"),
         key=lambda path: hashlib.sha256(f"1/{path}".encode()).digest(),
@@ -74,7 +78,7 @@ def test_the_draw_is_the_order_of_sha256_over_seed_and_path_so_that_old_runs_can
 
 
 def test_train_per_class_leaves_the_rest_unused():
-    drawn = draw_splits(POOL, **ASKED | {"train_per_class": 10})
+    drawn = draw(POOL, **ASKED | {"train_per_class": 10})
     assert counts(drawn)["a", "train"] == 10
     assert counts(drawn)["a", "unused"] == 31
 
@@ -82,24 +86,24 @@ def test_train_per_class_leaves_the_rest_unused():
 def test_provided_splits_stay_and_a_provided_val_is_the_only_one():
     provided = [Picture("v/1.png", "a", "val", ""), Picture("t/1.png", "b", "test", "")]
     for asked in (ASKED, BY_GROUP):
-        drawn = draw_splits([*blocks(5, labels="ab"), *provided], **asked)
+        drawn = draw([*blocks(5, labels="ab"), *provided], **asked)
         assert [picture for picture in drawn if picture.split in ("val", "test")] == sorted(provided)
 
 
 def test_a_small_class_has_one_picture_for_validation_at_least():
-    drawn = draw_splits(POOL[:3], **ASKED | {"holdout_per_class": 0})
+    drawn = draw(POOL[:3], **ASKED | {"holdout_per_class": 0})
     assert counts(drawn) == {("a", "val"): 1, ("a", "train"): 2}
 
 
 def test_too_few_pictures_names_the_class_and_the_counts():
     with pytest.raises(UserError, match=r"class 'a' has 50 pictures: too few for 5 val, 45 holdout"):
-        draw_splits(POOL, **ASKED | {"holdout_per_class": 45})
-    draw_splits(POOL, **ASKED | {"holdout_per_class": 44})
+        draw(POOL, **ASKED | {"holdout_per_class": 45})
+    draw(POOL, **ASKED | {"holdout_per_class": 44})
 
 
 def test_by_image_groups_are_kept_but_do_not_matter():
-    ungrouped = draw_splits([picture._replace(group="") for picture in signers(10)], **ASKED)
-    drawn = draw_splits(signers(10), **ASKED)
+    ungrouped = draw([picture._replace(group="") for picture in signers(10)], **ASKED)
+    drawn = draw(signers(10), **ASKED)
     assert [picture._replace(group="") for picture in drawn] == ungrouped
     assert all(picture.group for picture in drawn)
 
@@ -121,7 +125,7 @@ def test_ten_percent_more_pictures_move_one_percent_of_the_old_ones_and_none_fro
 def test_by_group_no_group_is_in_two_splits_and_classes_get_what_was_asked_plus_less_than_a_group(make):
     pictures = make(30)
     for seed in range(10):
-        drawn = draw_splits(pictures, **BY_GROUP | {"seed": seed, "holdout_per_class": 20})
+        drawn = draw(pictures, **BY_GROUP | {"seed": seed, "holdout_per_class": 20})
         assert all(len(splits) == 1 for splits in splits_of_groups(drawn).values())
         size = 6 if make is signers else 10
         members = Counter(picture.label for picture in pictures)
@@ -134,14 +138,14 @@ def test_by_group_no_group_is_in_two_splits_and_classes_get_what_was_asked_plus_
 
 def test_by_group_the_draw_depends_on_the_seed_and_not_on_the_listing():
     pictures = signers(30) + blocks(30, labels="de")
-    drawn = draw_splits(pictures, **BY_GROUP)
-    assert draw_splits(pictures[::-1], **BY_GROUP) == drawn
-    assert draw_splits(pictures, **BY_GROUP | {"seed": 2}) != drawn
+    drawn = draw(pictures, **BY_GROUP)
+    assert draw(pictures[::-1], **BY_GROUP) == drawn
+    assert draw(pictures, **BY_GROUP | {"seed": 2}) != drawn
 
 
 def test_by_group_train_per_class_thins_by_image():
-    drawn = draw_splits(signers(30), **BY_GROUP | {"train_per_class": 50})
-    full = draw_splits(signers(30), **BY_GROUP)
+    drawn = draw(signers(30), **BY_GROUP | {"train_per_class": 50})
+    full = draw(signers(30), **BY_GROUP)
     assert [counts(drawn)[label, "train"] for label in "abc"] == [50] * 3
     assert len({picture.group for picture in drawn if picture.split == "train"}) > 20
     evaluated = ("val", "holdout")
@@ -152,7 +156,7 @@ def test_by_group_a_class_never_loses_its_last_group_to_another_class():
     lonely = [Picture(f"z/{n}.png", "z", "train", f"s{n % 3}") for n in range(30)]
     for seed in range(20):
         asked = BY_GROUP | {"seed": seed, "holdout_per_class": 1, "val_fraction": 0.3}
-        drawn = draw_splits(signers(8) + lonely, **asked)
+        drawn = draw(signers(8) + lonely, **asked)
         assert counts(drawn)["z", "train"] == counts(drawn)["z", "val"] == counts(drawn)["z", "holdout"] == 10
 
 
@@ -160,7 +164,7 @@ def test_by_group_a_class_never_loses_its_last_group_to_another_class():
 def test_too_few_groups_name_the_class_and_how_many(groups):
     message = rf"class 'a' has {10 * groups} pictures in {groups} groups: too few for {groups} val, 4 holdout and "
     with pytest.raises(UserError, match=message + "at least one group to train on"):
-        draw_splits(blocks(groups, labels="a") + blocks(30, labels="b"), **BY_GROUP)
+        draw(blocks(groups, labels="a") + blocks(30, labels="b"), **BY_GROUP)
 
 
 def test_ten_percent_more_groups_move_few_old_pictures_and_more_pictures_of_the_same_groups_none():
@@ -175,7 +179,7 @@ def test_by_group_provided_pictures_of_training_groups_are_kept_with_a_warning(c
     provided = [Picture(f"t/{n}.png", "a", "test", f"s{n}") for n in range(10)]
     provided += [Picture("t/x.png", "a", "test", ""), Picture("t/y.png", "a", "test", "nobody")]
     with caplog.at_level(logging.WARNING):
-        drawn = draw_splits(signers(10) + provided, **BY_GROUP)
+        drawn = draw(signers(10) + provided, **BY_GROUP)
     trained = {picture.group for picture in drawn if picture.split == "train"}
     assert 0 < len(trained) < 10
     assert f"{len(trained)} of the 12 pictures of the provided test set" in caplog.text
@@ -184,8 +188,8 @@ def test_by_group_provided_pictures_of_training_groups_are_kept_with_a_warning(c
 
 def test_provided_pictures_of_other_groups_and_draws_by_image_warn_of_nothing(caplog):
     provided = [Picture("t/1.png", "a", "test", "somebody else"), Picture("t/2.png", "a", "test", "")]
-    draw_splits(signers(10) + provided, **BY_GROUP)
-    draw_splits([*signers(10), Picture("t/3.png", "a", "test", "s1")], **ASKED)
+    draw(signers(10) + provided, **BY_GROUP)
+    draw([*signers(10), Picture("t/3.png", "a", "test", "s1")], **ASKED)
     assert not caplog.records
 
 
@@ -194,7 +198,7 @@ def test_provided_pictures_of_other_groups_and_draws_by_image_warn_of_nothing(ca
 
 @pytest.mark.parametrize("asked", [ASKED, BY_GROUP])
 def test_unseen_groups_are_whole_and_in_no_other_split(asked):
-    drawn = draw_splits(signers(30), **asked, unseen_groups=3)
+    drawn = draw(signers(30), **asked, unseen_groups=3)
     unseen = {group for group, splits in splits_of_groups(drawn).items() if "unseen" in splits}
     assert len(unseen) == 3
     assert all(splits_of_groups(drawn)[group] == {"unseen"} for group in unseen)
@@ -205,7 +209,7 @@ def test_unseen_groups_are_whole_and_in_no_other_split(asked):
 
 def test_unseen_groups_are_the_first_in_the_order_of_the_seed_so_that_one_more_moves_no_other():
     def unseen(pictures, count, seed=1):
-        drawn = draw_splits(pictures, **ASKED | {"seed": seed}, unseen_groups=count)
+        drawn = draw(pictures, **ASKED | {"seed": seed}, unseen_groups=count)
         return {picture.group for picture in drawn if picture.split == "unseen"}
 
     assert unseen(signers(30), 2) < unseen(signers(30), 3)
@@ -213,16 +217,22 @@ def test_unseen_groups_are_the_first_in_the_order_of_the_seed_so_that_one_more_m
     assert len(unseen(signers(30), 3) - unseen(signers(31), 3)) <= 1
 
 
-@pytest.mark.parametrize("count", [5, 6, -1])
+def test_values_out_of_range_are_named():
+    for name, value in (("unseen_groups", -1), ("holdout_per_class", -1), ("train_per_class", 0), ("val_fraction", 1)):
+        with pytest.raises(UserError, match=rf"data.{name} is {value}: it must"):
+            SplitRule(**{name: value})
+
+
+@pytest.mark.parametrize("count", [5, 6])
 def test_too_many_unseen_groups_are_refused(count):
     with pytest.raises(UserError, match=rf"data.unseen_groups is {count}: the training pictures have 5 groups"):
-        draw_splits(signers(5), **ASKED, unseen_groups=count)
+        draw(signers(5), **ASKED, unseen_groups=count)
 
 
 def test_a_class_that_unseen_groups_take_whole_is_named():
     pictures = [*signers(30), *(Picture(f"z/{n}.png", "z", "train", "s1") for n in range(30))]
     with pytest.raises(UserError, match=r"class 'z' has 0 pictures outside unseen: .* or data.unseen_groups"):
-        draw_splits(pictures, **ASKED, unseen_groups=29)
+        draw(pictures, **ASKED, unseen_groups=29)
 
 
 @pytest.mark.parametrize(
@@ -230,12 +240,12 @@ def test_a_class_that_unseen_groups_take_whole_is_named():
 )
 def test_training_pictures_without_a_group_are_refused_where_groups_are_needed(asked, option):
     with pytest.raises(UserError, match=rf"{option} needs groups, and 100 training.* a/000.png; give data.group_by"):
-        draw_splits(signers(9) + POOL, **ASKED | asked)
+        draw(signers(9) + POOL, **ASKED | asked)
 
 
 def test_split_by_something_else_is_refused():
     with pytest.raises(UserError, match=r"data.split_by is 'signer': it must be image or group"):
-        draw_splits(POOL, **ASKED, split_by="signer")
+        draw(POOL, **ASKED, split_by="signer")
 
 
 # The file
@@ -252,7 +262,7 @@ def test_written_splits_are_read_back(tmp_path):
 
 @pytest.mark.parametrize("asked", [ASKED | {"train_per_class": 3}, BY_GROUP | {"unseen_groups": 2}])
 def test_a_draw_comes_back_from_its_file_in_the_same_order(tmp_path, asked):
-    drawn = draw_splits(signers(30), **asked)
+    drawn = draw(signers(30), **asked)
     write_splits(tmp_path / "splits.csv", drawn)
     assert read_splits(tmp_path / "splits.csv") == drawn
 

@@ -8,9 +8,9 @@ import torch
 from conftest import QUIET, write_picture
 
 from gfnet_pl.cli import main
+from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.training.callbacks import Throughput
 from gfnet_pl.training.dashboard import FirstBatch
-from gfnet_pl.training.warm_start import Source
 
 
 @pytest.fixture
@@ -188,11 +188,11 @@ def test_a_file_that_is_no_checkpoint_of_ours_is_refused(base, capsys, content):
 
 
 def test_the_record_holds_the_whole_config(base):
-    source = Source.load(Path("runs/base/version_0/checkpoints/best.ckpt"))
-    assert source.stage == "base"
-    assert source.settings["model.dim"] == 16
-    assert source.settings["trainer.max_epochs"] == 2
-    assert source.settings["model.classes"] == ["Cat", "ant", "bee"]
+    checkpoint = Checkpoint.load(Path("runs/base/version_0/checkpoints/best.ckpt"))
+    assert checkpoint.stage == "base"
+    assert checkpoint.settings["model.dim"] == 16
+    assert checkpoint.settings["trainer.max_epochs"] == 2
+    assert checkpoint.settings["model.classes"] == ["Cat", "ant", "bee"]
 
 
 def test_whether_to_compile_is_not_the_checkpoints_to_say(base):

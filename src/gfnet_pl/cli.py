@@ -3,15 +3,14 @@
 fit, validate, test and predict are LightningCLI's (`training/lightning_cli.py`); the others are plain functions here.
 """
 
+import contextlib
 import json
 import logging
 import sys
 import warnings
 from pathlib import Path
 
-from gfnet_pl.errors import OneLineParser, UserError
-from gfnet_pl.names import find_config, nearest
-from gfnet_pl.training.memory import keep_freed_memory
+from gfnet_pl.errors import OneLineParser, UserError, nearest
 
 HELP = """usage: gfnet COMMAND …
 
@@ -33,6 +32,8 @@ Every option: gfnet COMMAND --help
 """
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+_IN_PACKAGE = Path(__file__).parent / "configs"
+_IN_CHECKOUT = Path(__file__).parents[2] / "configs"
 COMMANDS = (*TRAINER_COMMANDS, "report", "audit", "hand-signs")
 
 
@@ -62,17 +63,19 @@ def _run(args: list[str]) -> int:
         return _hand_signs(args[1:])
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}{nearest(command, list(COMMANDS))}")
+    from gfnet_pl.processes import keep_freed_memory
+
     _set_up_messages()
     keep_freed_memory()
     if command == "audit":
-        from gfnet_pl.data.audit import run_audit
+        from gfnet_pl.audit.audit import run_audit
 
         run_audit(args[1:])
         return 0
     if command == "report":
         from gfnet_pl.report.command import run_report
 
-        run_report(args[1:])
+        run_report(args[1:], _test)
         return 0
     from gfnet_pl.training.lightning_cli import run_trainer
 
@@ -80,8 +83,17 @@ def _run(args: list[str]) -> int:
     return 0
 
 
+def _test(checkpoint: Path) -> None:
+    """Tests a checkpoint for `gfnet report`, whose --json promises nothing but JSON on standard output."""
+    from gfnet_pl.training.lightning_cli import run_trainer
+
+    command = ["test", "--ckpt_path", str(checkpoint)]
+    with contextlib.redirect_stdout(sys.stderr):
+        run_trainer(command, command)
+
+
 def _hand_signs(args: list[str]) -> int:
-    from gfnet_pl.data.hand_signs import write_hand_signs
+    from gfnet_pl.hand_signs.files import write_hand_signs
 
     parser = OneLineParser("gfnet hand-signs", description="Write the synthetic hand-sign data set.")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
@@ -92,6 +104,20 @@ def _hand_signs(args: list[str]) -> int:
     values = vars(parser.parse_args(args))
     print(write_hand_signs(values.pop("out"), **values))
     return 0
+
+
+def find_config(name: str) -> Path:
+    """A config by path, or by name in ./configs, then among those of the package.
+
+    Raises:
+        UserError: There is none; the nearest name is suggested.
+    """
+    folders = [Path("configs"), _IN_PACKAGE if _IN_PACKAGE.is_dir() else _IN_CHECKOUT]
+    for candidate in (Path(name), *(folder / name for folder in folders)):
+        if candidate.is_file():
+            return candidate
+    known = sorted({path.name for folder in folders for path in folder.glob("*.yaml")})
+    raise UserError(f"--config: no file {name}, nor one of that name in ./configs or the package{nearest(name, known)}")
 
 
 def _with_paths(args: list[str]) -> list[str]:

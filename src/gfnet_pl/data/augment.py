@@ -8,7 +8,7 @@ normalisation is the network's.
 
 import math
 from dataclasses import dataclass, fields
-from functools import cache, cached_property
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from gfnet_pl.errors import UserError
 
-_DRAWS = 24  # uniform numbers an image; each kind of change reads its own, so that one more changes no other
-_NOISE = 1 << 18
-_BLUR_RADIUS = 3
+# Uniform numbers per image. Each kind of change reads its own, so that one more or less changes no other. Numbers 1, 6,
+# 7, 11 and 12 are free.
+_DRAWS = 24
 _QUANTILES = 4096
 
 
@@ -31,14 +31,11 @@ class Augment:
         rotation: Largest turn either way, in degrees.
         scale: 0.2 draws a factor from 0.8 to 1.2.
         shift: Largest move either way, down and across, as a share of the image's side.
-        shear: Largest slant either way, in degrees.
         flip: Probability of a horizontal mirror image. A mirrored left hand is a right hand: leave it 0 unless the
             signs mean the same with either.
         brightness: Largest offset either way, as a share of the grey range.
         contrast: 0.3 draws a factor from 0.7 to 1.3, about the image's mean.
         gamma: 0.5 draws an exponent from 1 / 1.5 to 1.5, evenly in its logarithm.
-        blur: Largest standard deviation of a Gaussian blur, in pixels.
-        noise: Largest standard deviation of Gaussian noise, as a share of the grey range.
         erasing: Probability that a rectangle of 2 to 33 % of the image becomes one grey (Zhong et al., "Random Erasing
             Data Augmentation", AAAI 2020).
         mixup: Parameter of the Beta distribution by which two images of the batch and their labels are blended (Zhang
@@ -53,20 +50,16 @@ class Augment:
     rotation: float = 0.0
     scale: float = 0.0
     shift: float = 0.0
-    shear: float = 0.0
     flip: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     gamma: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
     erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        most = {"rotation": 180.0, "shear": 60.0, "blur": 3.0, "gamma": 9.0, "mixup": 100.0, "cutmix": 100.0}
-        most |= {"scale": 0.9}
+        most = {"rotation": 180.0, "scale": 0.9, "gamma": 9.0, "mixup": 100.0, "cutmix": 100.0}
         for field in fields(self):
             value, limit = getattr(self, field.name), most.get(field.name, 1.0)
             if not 0 <= value <= limit:
@@ -95,14 +88,10 @@ class Augment:
             return images, labels
         draws = uniforms(seeds, _DRAWS)
         images = images.float()
-        if self.rotation or self.scale or self.shift or self.shear or self.flip:
+        if self.rotation or self.scale or self.shift or self.flip:
             images = self._move(images, draws[:, 0:7])
-        if self.blur:
-            images = self._soften(images, draws[:, 7])
         if self.contrast or self.brightness or self.gamma:
             images = self._expose(images, draws[:, 8:11])
-        if self.noise:
-            images = self._grain(images, draws[:, 11:13])
         if self.erasing:
             images = self._erase(images, draws[:, 13:19])
         if self.mixup or self.cutmix:
@@ -112,32 +101,21 @@ class Augment:
     def _move(self, images: Tensor, draws: Tensor) -> Tensor:
         """One affine map about the centre, bilinear; what comes in from outside is the mirrored picture."""
         height, width = images.shape[2:]
-        turn, slant, across, down = (2 * draws[:, :4] - 1).unbind(1)
-        turn, slant = turn * math.radians(self.rotation), slant * math.radians(self.shear)
+        turn, _, across, down = (2 * draws[:, :4] - 1).unbind(1)
+        turn = turn * math.radians(self.rotation)
         factor = 1 + (2 * draws[:, 4] - 1) * self.scale
         mirror = torch.where(draws[:, 5] < self.flip, -1.0, 1.0)
         cos, sin = turn.cos() / factor, turn.sin() / factor
-        skew = slant.tan()
         # From output to input in grid_sample's coordinates: -1 to 1 over each side. F.affine_grid takes three times as
         # long on a CPU, as a product of many tiny matrices.
         x, y = _centres(width, images.device), _centres(height, images.device)
-        x_by_x, x_by_y = mirror * cos, mirror * (cos * skew - sin) * height / width
-        y_by_x, y_by_y = sin * width / height, sin * skew + cos
+        x_by_x, x_by_y = mirror * cos, -mirror * sin * height / width
+        y_by_x, y_by_y = sin * width / height, cos
         grid = images.new_empty(len(images), height, width, 2)
         for axis, by_x, by_y, move in ((0, x_by_x, x_by_y, across), (1, y_by_x, y_by_y, down)):
             along, beside = _outer(by_x, x), _outer(by_y, y) + 2 * self.shift * move[:, None]
             torch.add(along[:, None], beside[:, :, None], out=grid[..., axis])
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-
-    def _soften(self, images: Tensor, draws: Tensor) -> Tensor:
-        sigma = (draws * self.blur).clamp(min=0.05)[:, None]  # 0.05 pixels is no blur at all
-        taps = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, device=images.device)
-        kernel = torch.exp(-0.5 * (taps / sigma) ** 2)
-        kernel = (kernel / kernel.sum(1, keepdim=True))[:, None, None]  # (B, 1, 1, taps)
-        count = len(images)
-        padded = F.pad(images, [_BLUR_RADIUS] * 4, mode="replicate").transpose(0, 1)  # (1, B, …): a group an image
-        blurred = F.conv2d(F.conv2d(padded, kernel, groups=count), kernel.transpose(2, 3), groups=count)
-        return blurred.transpose(0, 1)
 
     def _expose(self, images: Tensor, draws: Tensor) -> Tensor:
         contrast, brightness, gamma = (2 * draws - 1)[:, :, None, None, None].unbind(1)
@@ -148,14 +126,6 @@ class Augment:
         if self.gamma:
             images = 255 * (images / 255) ** torch.exp(gamma * math.log1p(self.gamma))
         return images
-
-    def _grain(self, images: Tensor, draws: Tensor) -> Tensor:
-        """A window of one fixed stretch of noise, at a place of the image's own: 9,216 draws an image would be slow."""
-        pixels = images[0].numel()
-        bank = self._noise_bank.to(images.device)
-        start = (draws[:, 0] * (_NOISE - pixels)).long()
-        grain = bank[start[:, None] + torch.arange(pixels, device=images.device)].view_as(images)
-        return torch.addcmul(images, grain, 255 * self.noise * draws[:, 1, None, None, None]).clamp(0, 255)
 
     def _erase(self, images: Tensor, draws: Tensor) -> Tensor:
         hit, area, aspect, x, y, grey = draws.unbind(1)
@@ -178,10 +148,6 @@ class Augment:
         weight = torch.where(cut[:, None, None, None], (~inside).float(), share[:, None, None, None])
         own = F.one_hot(labels, classes).float()
         return torch.lerp(other, images, weight), torch.lerp(own.roll(1, 0), own, kept[:, None])
-
-    @cached_property
-    def _noise_bank(self) -> Tensor:
-        return torch.randn(_NOISE, generator=torch.Generator().manual_seed(0))
 
 
 def uniforms(seeds: Tensor, count: int) -> Tensor:

@@ -11,7 +11,6 @@ byte is checked when a file is opened. It may be deleted at any time.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -28,9 +27,12 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import PIL
+from filelock import FileLock, Timeout
 
 from gfnet_pl.data.decode import DECODING, Images, decoded
 from gfnet_pl.errors import UserError
+from gfnet_pl.files import cache_folder, replacing
+from gfnet_pl.processes import cores
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ def cached_images(folder: Path, paths: Sequence[str], size: tuple[int, int], *, 
         folder: The data's root.
         paths: Pictures, as paths below it.
         size: Height and width in pixels to which they are stretched.
-        home: Where cache files lie; left out, `$XDG_CACHE_HOME/gfnet_pl/images` or `~/.cache/gfnet_pl/images`.
+        home: Where cache files lie; default: `images` in `files.cache_folder()`.
 
     Returns:
         The images, where each picture is among them, and which are broken.
@@ -78,7 +80,7 @@ def cached_images(folder: Path, paths: Sequence[str], size: tuple[int, int], *, 
         return Cached(np.empty((0, *size), np.uint8), np.empty(0, np.int64), [])
     folder = folder.resolve()
     stamps = _stamps(folder, paths)
-    home = home or _default_home()
+    home = home or cache_folder() / "images"
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     path = home / f"{name}-{size[0]}x{size[1]}.images"
     with suppress(OSError, _Unusable):  # what is wrong is said below, under the lock
@@ -181,34 +183,28 @@ def _build(
     new = list(asked.keys() - set(held)) if held else list(asked)
     new.sort()  # neighbours on disk are read one after another
     record: dict[str, Any] = {"folder": str(folder), "decoding": _decoding(), "paths": held + new}
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)  # of a build that was killed: we hold the lock
-    try:
-        with partial.open("xb+") as file:
-            broken = {}
-            if old:
-                block = max(1, _BLOCK // (size[0] * size[1]))
-                for start in range(0, len(kept), block):
-                    _write(file, old.images[kept[start : start + block]])
-                broken = {row: old.broken[was] for row, was in enumerate(kept.tolist()) if was in old.broken}
-            row = len(held)
-            with closing(decoded([f"{folder}/{name}" for name in new], size)) as chunks:
-                for chunk in chunks:
-                    broken |= {row + position: reason for position, reason in chunk.broken}
-                    _write(file, chunk.images)
-                    row += len(chunk.images)
-            file.flush()
-            pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            record["digests"] = _digests(np.frombuffer(pixels, np.uint8))
-            stamps = [*(old.stamps[kept].tolist() if old else []), *(asked[name] for name in new)]
-            record["sizes"], record["mtimes"] = zip(*stamps, strict=True)
-            record["broken"] = broken
-            text = json.dumps(record).encode()
-            file.write(text)
-            file.write(_LAST_LINE.format(FORMAT, len(text), hashlib.sha256(text).hexdigest()).encode())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path, "wb+") as file:
+        broken = {}
+        if old:
+            block = max(1, _BLOCK // (size[0] * size[1]))
+            for start in range(0, len(kept), block):
+                _write(file, old.images[kept[start : start + block]])
+            broken = {row: old.broken[was] for row, was in enumerate(kept.tolist()) if was in old.broken}
+        row = len(held)
+        with closing(decoded([f"{folder}/{name}" for name in new], size)) as chunks:
+            for chunk in chunks:
+                broken |= {row + position: reason for position, reason in chunk.broken}
+                _write(file, chunk.images)
+                row += len(chunk.images)
+        file.flush()
+        pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        record["digests"] = _digests(np.frombuffer(pixels, np.uint8))
+        stamps = [*(old.stamps[kept].tolist() if old else []), *(asked[name] for name in new)]
+        record["sizes"], record["mtimes"] = zip(*stamps, strict=True)
+        record["broken"] = broken
+        text = json.dumps(record).encode()
+        file.write(text)
+        file.write(_LAST_LINE.format(FORMAT, len(text), hashlib.sha256(text).hexdigest()).encode())
     seconds = time.monotonic() - began
     log.info("cache: %s pictures decoded, %s kept, in %.1f s: %s", f"{len(new):,}", f"{len(held):,}", seconds, path)
 
@@ -243,9 +239,9 @@ def _stamp_or_none(folder: Path, name: str) -> list[int]:
 
 
 def _digests(pixels: Images) -> list[str]:
-    """SHA-256 of each block, on all cores: hashlib lets go of Python's lock."""
+    """SHA-256 of each block, on all cores: hashlib releases the GIL."""
     flat = pixels.data.cast("B")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         starts = range(0, len(flat), _BLOCK)
         return list(pool.map(lambda start: hashlib.sha256(flat[start : start + _BLOCK]).hexdigest(), starts))
 
@@ -262,20 +258,13 @@ def _decoding() -> str:
 def _lock(path: Path) -> Iterator[None]:
     """Holds the lock beside `path`; the system frees it when the process ends, however it ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("cache: waiting for another run that builds %s", path)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _default_home() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(cache):  # a relative value is invalid: ignored
-        return Path(cache) / "gfnet_pl" / "images"
+    lock = FileLock(path.with_suffix(".lock"))
     try:
-        return Path.home() / ".cache" / "gfnet_pl" / "images"
-    except RuntimeError:
-        raise UserError("you have no home folder; set XDG_CACHE_HOME to a folder that can be written") from None
+        lock.acquire(blocking=False)
+    except Timeout:
+        log.info("cache: waiting for another run that builds %s", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -13,10 +13,10 @@ from gfnet_pl.data.cache import cached_images
 from gfnet_pl.data.decode import refuse_broken
 from gfnet_pl.data.duplicates import clusters, fingerprints
 from gfnet_pl.data.groups import assign_groups
-from gfnet_pl.data.hand_signs import hand_signs_root
 from gfnet_pl.data.layouts import Found, Picture, scan
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
+from gfnet_pl.hand_signs.files import hand_signs_root
 
 _EMBEDDED_GROUPS = r"(signer\d+)_"
 

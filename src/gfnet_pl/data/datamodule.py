@@ -10,7 +10,6 @@ import logging
 import os
 from collections import Counter
 from pathlib import Path
-from threading import Thread
 from typing import Any, Literal
 from unicodedata import normalize
 
@@ -28,8 +27,8 @@ from gfnet_pl.data.collection import collect
 from gfnet_pl.data.decode import read_all
 from gfnet_pl.data.duplicates import leak_share
 from gfnet_pl.data.layouts import Picture, pictures_in, table_of
-from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, confusion_emphasis, in_turn
-from gfnet_pl.data.splits import EVALUATED, SPLITS, draw_splits
+from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
+from gfnet_pl.data.splits import EVALUATED, SPLITS, SplitRule, draw_splits, refuse_below
 from gfnet_pl.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -41,29 +40,22 @@ class ImageDataModule(LightningDataModule):
     """Batches of grey images from a folder of pictures in classes, in any layout of docs/data.md.
 
     Args:
-        root: The folder, or a CSV manifest. Left out, it is the embedded data set: synthetic, rendered hand signs, made
-            once in the user's cache folder.
-        classes: Use these classes only, in this order; left out, all by name.
+        root: The folder, or a CSV manifest. Default: the embedded data set (synthetic, rendered hand signs), which is
+            made once in the user's cache folder.
+        classes: Use these classes only, in this order. Default: all, by name.
         on_broken: What a picture that cannot be read does: end the command, or be left out and listed in the run.
-        splits: A run's splits.csv to read instead of drawing splits anew; the next six options then say nothing.
-        group_by: Which pictures belong together (a signer, a session, a video): a regular expression on the path whose
-            first group says it, "blocks" of neighbouring frames, or "near-duplicates". Left out, a manifest's column.
-        split_by: Whether val and holdout are drawn picture by picture or take whole groups.
-        unseen_groups: Groups to keep out of everything else, as the set "unseen".
-        val_fraction: Share of each class's training pictures kept for validation.
-        holdout_per_class: Training pictures a class kept out for the holdout set.
-        train_per_class: Train on at most so many pictures a class.
-        seed: Of the splits, of the order of the images and of their augmentation; left out, that of `seed_everything`.
-        batch_size: Images a batch and device.
+        splits: A run's splits.csv to read instead of drawing splits; the options of `splits.SplitRule` are then unused.
+        seed: Of the splits, of the order of the images and of their augmentation. Default: that of `seed_everything`.
+        batch_size: Images per batch and device.
         balanced: Draw every class equally often in training, whatever the counts.
         class_emphasis: Draw these classes so many times as often as they would be.
-        emphasis_from: A run's folder: the emphasis comes from its confusion matrix, 1 to 2 by each class's errors.
-        epoch_size: Images an epoch; left out, as many as there are to train on.
+        epoch_size: Images per epoch. Default: as many as there are to train on.
         augment: Random changes of the training images.
-        num_workers: Processes that read batches ahead: of use where the cache does not fit into memory.
+        num_workers: Processes that read batches ahead: useful where the cache does not fit into memory.
         device_cache: Keep the decoded images on the training device, if they fit.
         image_size: Height and width in pixels, or one number for both; pictures are stretched to it.
         predict_paths: Pictures, folders and globs for `predict`.
+        **split: The options of `splits.SplitRule`.
     """
 
     def __init__(
@@ -73,63 +65,38 @@ class ImageDataModule(LightningDataModule):
         classes: list[str] | None = None,
         on_broken: Literal["error", "skip"] = "error",
         splits: str | None = None,
-        group_by: str | None = None,
-        split_by: Literal["image", "group"] = "image",
-        unseen_groups: int = 0,
-        val_fraction: float = 0.1,
-        holdout_per_class: int = 0,
-        train_per_class: int | None = None,
         seed: int | None = None,
         batch_size: int = 512,
         balanced: bool = False,
         class_emphasis: dict[str, float] | None = None,
-        emphasis_from: str | None = None,
         epoch_size: int | None = None,
         augment: Augment = Augment(),  # noqa: B008  (frozen)
         num_workers: int = 0,
         device_cache: bool = False,
         image_size: int | tuple[int, int] = 96,
         predict_paths: list[str] | None = None,
+        **split: Any,  # noqa: ANN401  (jsonargparse reads SplitRule's own signature)
     ) -> None:
         super().__init__()
-        if not 0 < val_fraction < 1:
-            raise UserError(f"data.val_fraction is {val_fraction}: it must lie between 0 and 1")
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("epoch_size", epoch_size, 1),
-            ("holdout_per_class", holdout_per_class, 0),
-            ("num_workers", num_workers, 0),
-            ("train_per_class", train_per_class, 1),
-            ("unseen_groups", unseen_groups, 0),
-        ):
-            if value is not None and value < least:
-                raise UserError(f"data.{name} is {value}: it must be at least {least}")
-        if class_emphasis and emphasis_from:
-            raise UserError("data.emphasis_from and data.class_emphasis say the same thing in two ways: drop one")
+        self.rule = SplitRule(**split)
+        refuse_below(1, "batch_size", batch_size)
+        refuse_below(1, "epoch_size", epoch_size)
+        refuse_below(0, "num_workers", num_workers)
         self.root, self.splits_file = root, splits
         self.chosen_classes = [normalize("NFC", name) for name in classes] if classes else None  # as labels are
-        self.on_broken, self.group_by = on_broken, group_by
+        self.on_broken = on_broken
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.draw: dict[str, Any] = {
-            "split_by": split_by,
-            "unseen_groups": unseen_groups,
-            "val_fraction": val_fraction,
-            "holdout_per_class": holdout_per_class,
-            "train_per_class": train_per_class,
-            "seed": self.seed,
-        }
         self.batch_size, self.balanced, self.epoch_size = batch_size, balanced, epoch_size
-        self.class_emphasis, self.emphasis_from = class_emphasis or {}, emphasis_from
+        self.class_emphasis = class_emphasis or {}
         self.augment, self.num_workers, self.device_cache = augment, num_workers, device_cache
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.size = (height, width)
         self.predict_paths = predict_paths
         self.pictures: list[Picture] = []
-        self.classes = self.chosen_classes or []  # a label is a position in them; left out, the pictures tell
+        self.classes = self.chosen_classes or []  # a label is a position in them
         self.left_out: list[tuple[str, str]] = []
         self.sets: dict[str, ImageArray] = {}
         self.predict_files: list[Path] = []
-        self.leak_check: Thread | None = None
         self._training: ResumableLoader | None = None
         self._resumed_at: dict[str, int] | None = None
 
@@ -161,8 +128,7 @@ class ImageDataModule(LightningDataModule):
             if split not in self.sets:
                 self.sets[split] = self._set(split)
         if stage == "fit" and not self.splits_file:  # a run that goes on with another's splits has been told
-            self.leak_check = Thread(target=self._warn_of_leaks)  # takes a second or two, and training need not wait
-            self.leak_check.start()
+            self._warn_of_leaks()
 
     def normalisation(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of the training pixels, a list of one each, in grey levels 0 to 255."""
@@ -178,8 +144,7 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         data = self.sets["train"]
-        emphasis = confusion_emphasis(Path(self.emphasis_from)) if self.emphasis_from else self.class_emphasis
-        weights = class_weights(data.labels, self.classes, balanced=self.balanced, emphasis=emphasis)
+        weights = class_weights(data.labels, self.classes, balanced=self.balanced, emphasis=self.class_emphasis)
         order = EpochOrder(
             data.labels,
             seed=self.seed,
@@ -232,12 +197,12 @@ class ImageDataModule(LightningDataModule):
             size=self.size,
             splits=self.splits_file,
             classes=self.chosen_classes,
-            group_by=self.group_by,
+            group_by=self.rule.group_by,
             skip_broken=self.on_broken == "skip",
         )
         self._images, self.left_out = found.images, found.left_out
         self._row = {picture.path: row for picture, row in zip(found.pictures, found.rows.tolist(), strict=True)}
-        self.pictures = found.pictures if self.splits_file else draw_splits(found.pictures, **self.draw)
+        self.pictures = found.pictures if self.splits_file else draw_splits(found.pictures, self.rule, seed=self.seed)
         self.classes = self.chosen_classes or sorted({picture.label for picture in self.pictures})
         self._report()
 

@@ -5,29 +5,22 @@ of an animation or a stack of pages the first is taken; a camera's rotation is a
 bits; grey without a fixed range (32-bit integers, floats) is stretched from its own least to its greatest value. A
 picture that cannot be decoded whole, or of more than `MAX_PIXELS`, is broken: nothing stands in for it.
 
-Many pictures are decoded by processes: a small picture is half Python, where threads wait for each other. They are
-plain child processes on pipes, so a script needs no `if __name__ == "__main__"`, and they end when their parent does.
+Many pictures are decoded by child processes (`processes.py`): a small picture is half Python.
 """
 
-import io
-import json
 import os
-import queue
-import subprocess
-import sys
 import warnings
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from gfnet_pl.errors import UserError
+from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.processes import EndedEarly, in_processes
 
 DECODING = 1  # a change to any decoded pixel, or to what counts as broken, needs another number
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000: 0.5 GB in colour, times the cores
@@ -119,7 +112,8 @@ def decoded(paths: Sequence[str], size: tuple[int, int]) -> Generator[Decoded, N
     if len(paths) < _WORTH_PROCESSES:
         yield from (_read_chunk(chunk, size) for chunk in chunks)
         return
-    with closing(_in_processes(chunks, size)) as results:
+    with closing(in_processes(_decode, chunks, size)) as answers:
+        results = _decoded(answers, chunks, size)
         if len(paths) < _WORTH_A_BAR:
             yield from results
             return
@@ -186,7 +180,7 @@ def _read(path: Path | str, size: tuple[int, int]) -> Images:
     except Exception as error:  # Pillow raises nearly anything on a broken file, SyntaxError among it
         if isinstance(error, OSError) and error.errno is not None:  # the system's refusal says nothing of the content
             raise UserError(f"{path} cannot be opened ({error.strerror}); make it readable or remove it") from None
-        raise BrokenPicture(path, " ".join(str(error).split()) or type(error).__name__) from None
+        raise BrokenPicture(path, one_line(error)) from None
 
 
 def _grey(image: Image.Image) -> Image.Image:
@@ -238,83 +232,20 @@ def _read_chunk(paths: Sequence[str], size: tuple[int, int]) -> Decoded:
     return Decoded(images, broken)
 
 
-def _in_processes(chunks: Sequence[Sequence[str]], size: tuple[int, int]) -> Generator[Decoded, None, None]:
-    """Results in order, with no more of them in memory than two for each process."""
-    with ExitStack() as stack:
-        idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
-        pool = stack.enter_context(ThreadPoolExecutor(_cores()))
-        for _ in range(min(_cores(), len(chunks))):
-            process = stack.enter_context(_start_process(size))
-            stack.callback(_end, process)  # comes before it and its thread are waited for
-            idle.put(process)
-        waiting: deque[Future[Decoded]] = deque()
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        for chunk in chunks:
-            if len(waiting) == 2 * _cores():
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(_ask, idle, chunk, size))
-        while waiting:
-            yield waiting.popleft().result()
+def _decode(paths: Sequence[str], size: tuple[int, int]) -> tuple[list[tuple[int, str]], memoryview]:
+    """A child process's work: what is broken, and the pixels."""
+    chunk = _read_chunk(paths, size)
+    return chunk.broken, chunk.images.data.cast("B")
 
 
-def _start_process(size: tuple[int, int]) -> subprocess.Popen[bytes]:
-    package = str(Path(__file__).parents[2])  # found by the child as it was by us, installed or not
-    path = os.pathsep.join(
-        filter(None, [package, os.environ.get("PYTHONPATH")])
-    )  # an empty entry is the current folder
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", f"from gfnet_pl.data.decode import _serve; _serve({size!r})"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": path},
-        process_group=0,  # Ctrl-C is for the parent
-    )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    with suppress(OSError):  # what it was sent and did not read
-        assert process.stdin
-        process.stdin.close()
-
-
-def _ask(idle: "queue.SimpleQueue[subprocess.Popen[bytes]]", paths: Sequence[str], size: tuple[int, int]) -> Decoded:
-    """Sends a line of JSON, the paths; gets a line of JSON, the broken or an error, and the pixels."""
-    process = idle.get()
-    assert process.stdin and process.stdout
-    pixels = b""
-    wanted = len(paths) * size[0] * size[1]
-    try:
-        process.stdin.write(json.dumps(list(paths)).encode() + b"\n")
-        process.stdin.flush()
-        answer = json.loads(process.stdout.readline())
-        if "error" not in answer and len(pixels := process.stdout.read(wanted)) < wanted:
-            raise EOFError
-    except (OSError, ValueError, EOFError):
-        raise UserError(f"a process that decodes pictures ended early, near {paths[0]}; free some memory") from None
-    finally:
-        idle.put(process)  # a dead one too, or the next thread would wait for it for ever
-    if "error" in answer:
-        raise UserError(answer["error"])
-    images = np.frombuffer(pixels, np.uint8).reshape(len(paths), *size)
-    return Decoded(images, [(position, reason) for position, reason in answer["broken"]])
-
-
-def _serve(size: tuple[int, int]) -> None:
-    """What a child process does: answers `_ask` until its parent closes the pipe, or is gone."""
-    source, sink = sys.stdin.buffer, io.FileIO(os.dup(1), "w")
-    os.dup2(2, 1)  # a library that prints must not write among the pixels
-    with io.BufferedWriter(sink) as out:
-        while line := source.readline():
-            try:
-                result = _read_chunk(json.loads(line), size)
-            except UserError as error:
-                out.write(json.dumps({"error": str(error)}).encode() + b"\n")
-            else:
-                out.write(json.dumps({"broken": result.broken}).encode() + b"\n")
-                out.write(result.images.data.cast("B"))
-            out.flush()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _decoded(
+    answers: Iterator[tuple[Any, bytes]], chunks: Sequence[Sequence[str]], size: tuple[int, int]
+) -> Generator[Decoded, None, None]:
+    """The same on the parent's side."""
+    for paths in chunks:
+        try:
+            broken, pixels = next(answers)
+        except EndedEarly:
+            raise UserError(f"a process that decodes pictures ended early, near {paths[0]}; free some memory") from None
+        images = np.frombuffer(pixels, np.uint8).reshape(len(paths), *size)
+        yield Decoded(images, [(position, reason) for position, reason in broken])

@@ -28,8 +28,7 @@ from rich.text import Text
 
 from gfnet_pl.data.manifest import Picture, read_manifest
 from gfnet_pl.data.tree import Tree
-from gfnet_pl.errors import UserError
-from gfnet_pl.names import nearest
+from gfnet_pl.errors import UserError, nearest
 
 __all__ = ["Found", "Picture", "pictures_in", "scan", "table_of"]
 

@@ -14,8 +14,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from gfnet_pl.errors import UserError
-from gfnet_pl.names import nearest
+from gfnet_pl.errors import UserError, nearest
+from gfnet_pl.files import replacing
 
 
 class Picture(NamedTuple):
@@ -78,7 +78,7 @@ def read_manifest(
 
 def write_manifest(path: Path, pictures: Iterable[Picture]) -> None:
     """Writes `path,label,split,group`, sorted, UTF-8."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Picture._fields)
         writer.writerows(sorted(pictures))

@@ -4,9 +4,7 @@ One order serves every rank, so the ranks' batches of a step, taken together, ar
 that has all of them. Where it stopped is a number of batches, so a loader resumes at any of them.
 """
 
-import csv
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +12,6 @@ import numpy.typing as npt
 from torch.utils.data import Sampler
 
 from gfnet_pl.errors import UserError
-
-CONFUSION = "val_confusion.csv"  # what a run writes and `emphasis_from` reads
 
 
 def epoch_order(
@@ -160,36 +156,3 @@ def class_weights(
     counts = np.bincount(labels, minlength=len(classes))
     usual = np.ones(len(classes)) if balanced else counts.astype(np.float64)
     return usual * [emphasis.get(name, 1.0) for name in classes] * (counts > 0)
-
-
-def confusion_emphasis(run: Path) -> dict[str, float]:
-    """Emphasis from a run's validation: 1 for a class without errors, 2 for the one with the largest share of them.
-
-    A class's errors are its images that were taken for others and the others' that were taken for it.
-
-    Args:
-        run: A run's folder, with its confusion matrix.
-
-    Raises:
-        UserError: The matrix is missing or cannot be read.
-    """
-    path = run / CONFUSION
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
-        counts = np.array([row[1:] for row in rows], np.int64).reshape(len(header) - 1, len(header) - 1)
-        errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-    except FileNotFoundError:
-        raise UserError(f"data.emphasis_from: {path} does not exist; name the folder of a run") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"data.emphasis_from: {path} cannot be read as a confusion matrix ({error})") from None
-    shares = errors / np.maximum(1, counts.sum(1))
-    return {name: float(1 + share / max(shares.max(), 1e-9)) for name, share in zip(header[1:], shares, strict=True)}
-
-
-def write_confusion(run: Path, classes: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
-    """Writes `counts` (C, C), rows are true classes, for `confusion_emphasis`."""
-    with (run / CONFUSION).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("true", *classes))
-        writer.writerows((name, *row) for name, row in zip(classes, counts.tolist(), strict=True))

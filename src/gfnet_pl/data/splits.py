@@ -16,8 +16,10 @@ import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from typing import Literal
 
 from gfnet_pl.data.manifest import Picture, read_manifest, write_manifest
 from gfnet_pl.errors import UserError
@@ -28,16 +30,46 @@ EVALUATED = ("val", "test", "holdout", "unseen")
 SPLITS = ("train", *EVALUATED, "unused")
 
 
-def draw_splits(
-    pictures: Iterable[Picture],
-    *,
-    val_fraction: float,
-    holdout_per_class: int,
-    train_per_class: int | None,
-    seed: int,
-    split_by: str = "image",
-    unseen_groups: int = 0,
-) -> list[Picture]:
+@dataclass(frozen=True)
+class SplitRule:
+    """How the training pictures that the data provide are split. A splits file takes the place of all of it.
+
+    Args:
+        group_by: Which pictures belong together (a signer, a session, a video): a regular expression on the path whose
+            first group says it, "blocks" of neighbouring frames, or "near-duplicates". Default: a manifest's column.
+        split_by: Whether val and holdout are drawn picture by picture or take whole groups.
+        unseen_groups: Groups to keep out of everything else, as the set "unseen".
+        val_fraction: Share of each class's training pictures kept for validation.
+        holdout_per_class: Training pictures per class kept out for the holdout set.
+        train_per_class: Train on at most so many pictures per class. Default: all.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+
+    group_by: str | None = None
+    split_by: Literal["image", "group"] = "image"
+    unseen_groups: int = 0
+    val_fraction: float = 0.1
+    holdout_per_class: int = 0
+    train_per_class: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_fraction < 1:
+            raise UserError(f"data.val_fraction is {self.val_fraction}: it must lie between 0 and 1")
+        for name, least in (("holdout_per_class", 0), ("train_per_class", 1), ("unseen_groups", 0)):
+            refuse_below(least, name, getattr(self, name))
+        if self.split_by not in ("image", "group"):
+            raise UserError(f"data.split_by is {self.split_by!r}: it must be image or group")
+
+
+def refuse_below(least: int, name: str, value: int | None) -> None:
+    """Raises UserError where the data module's option `name` has too small a value."""
+    if value is not None and value < least:
+        raise UserError(f"data.{name} is {value}: it must be at least {least}")
+
+
+def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> list[Picture]:
     """Splits the training pictures of each class into train, val, holdout, unseen and unused; provided splits stay.
 
     By image the counts are exact. By group whole groups are taken, in the order of their hash, first for holdout and
@@ -45,32 +77,30 @@ def draw_splits(
     exceeds it by less than one group where groups are of one class, or of all classes in equal parts (signers); where
     they are uneven, a class may get more while another waits for its share.
 
+    Val gets `val_fraction` of a class's training pictures (less those of `unseen_groups`), rounded, at least one; it is
+    ignored where a validation set is provided. `train_per_class` is drawn by image. `unseen_groups` are taken before
+    anything else is drawn, also where the rest is drawn by image.
+
     Args:
         pictures: What `layouts.scan` found, with groups where they are needed.
-        val_fraction: Share of a class's training pictures (less those of `unseen_groups`) that go to val, rounded, at
-            least one; ignored where a validation set is provided.
-        holdout_per_class: Pictures a class that go to holdout.
-        train_per_class: At most so many a class are trained on, drawn by image; None for all.
+        rule: What to draw; its `group_by` has been applied before.
         seed: Another seed is another draw.
-        split_by: "image" or "group".
-        unseen_groups: So many whole groups are put into unseen before anything else is drawn, also by image.
 
     Returns:
         The same pictures, each with its split, in the order in which they are written and read back: the order of an
         epoch counts on it.
 
     Raises:
-        UserError: There are too few pictures or groups for what was asked, groups are needed and training pictures
-            have none, or `split_by` is neither.
+        UserError: There are too few pictures or groups for what was asked, or groups are needed and training pictures
+            have none.
     """
-    if split_by not in ("image", "group"):
-        raise UserError(f"data.split_by is {split_by!r}: it must be image or group")
+    by_group = rule.split_by == "group"
     pictures = list(pictures)
     provided = [picture for picture in pictures if picture.split != "train"]
     pool = [picture for picture in pictures if picture.split == "train"]
-    if split_by == "group" or unseen_groups:
-        _need_groups(pool, "data.unseen_groups" if unseen_groups else "data.split_by group")
-    unseen = _first_groups(pool, unseen_groups, seed)
+    if by_group or rule.unseen_groups:
+        _need_groups(pool, "data.unseen_groups" if rule.unseen_groups else "data.split_by group")
+    unseen = _first_groups(pool, rule.unseen_groups, seed)
     drawn = [_moved(picture, "unseen") for picture in pool if picture.group in unseen] if unseen else []
     by_class: dict[str, list[Picture]] = {picture.label: [] for picture in pool}
     for picture in pool:
@@ -78,13 +108,16 @@ def draw_splits(
             by_class[picture.label].append(picture)
     has_val = any(picture.split == "val" for picture in provided)
     want = {
-        label: {"holdout": holdout_per_class, "val": 0 if has_val else max(1, round(val_fraction * len(members)))}
+        label: {
+            "holdout": rule.holdout_per_class,
+            "val": 0 if has_val else max(1, round(rule.val_fraction * len(members))),
+        }
         for label, members in by_class.items()
     }
-    of_group = _evaluated_groups(by_class, want, seed) if split_by == "group" else {}
+    of_group = _evaluated_groups(by_class, want, seed) if by_group else {}
     for label, members in by_class.items():
         members.sort(key=lambda picture: _place(seed, picture.path))
-        if split_by == "group":
+        if by_group:
             kept = [_moved(picture, of_group[picture.group]) for picture in members if picture.group in of_group]
             rest = [picture for picture in members if picture.group not in of_group]
         else:
@@ -93,10 +126,10 @@ def draw_splits(
             rest = members[len(kept) :]
         got = Counter(picture.split for picture in kept)
         if not rest or any(got[split] < count for split, count in want[label].items()):
-            raise _too_few(label, members, want[label], by_group=split_by == "group", unseen=bool(unseen))
-        trained = len(rest[:train_per_class])
+            raise _too_few(label, members, want[label], by_group=by_group, unseen=bool(unseen))
+        trained = len(rest[: rule.train_per_class])
         drawn += kept + rest[:trained] + [_moved(picture, "unused") for picture in rest[trained:]]
-    if split_by == "group":
+    if by_group:
         _warn_of_shared_groups(drawn, provided)
     return sorted(drawn + provided, key=attrgetter("path"))  # no two are equal, and texts sort faster
 

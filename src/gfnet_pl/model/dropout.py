@@ -13,7 +13,7 @@ from torch import Tensor, nn
 INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # by bytes
 
 
-class Dropout(nn.Module):
+class InPlaceDropout(nn.Module):
     """Zero each number with probability p while training, in place, and scale up the others so that the mean stays.
 
     On a CPU the scale 1 / (1 - p) is rounded to a number of the tensor's type, and p with it, so that the mean stays

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gfnet_pl.model.dropout import Dropout
+from gfnet_pl.model.dropout import InPlaceDropout
 from gfnet_pl.model.global_filter import GlobalFilter
 
 
@@ -37,7 +37,7 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
         self.act = nn.GELU()
-        self.drop = Dropout(dropout)
+        self.drop = InPlaceDropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.drop(self.act(self.fc1(x)))
@@ -50,6 +50,8 @@ class DropPath(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"drop_path is a probability of at least 0 and below 1, got {p}")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,12 +104,12 @@ class GFNet(nn.Module):
     Attributes:
         image_size: Height and width of the images.
         map_size: Tokens (H, W).
-        largest_activation: Numbers in the largest activation of one image, an MLP's hidden one.
         mean: Subtracted from the images, in grey levels 0..255, one number a channel.
         std: The images are divided by it after that.
 
     Raises:
-        ValueError: If the patch does not divide the image, or the filter does not fit the map.
+        ValueError: If the patch does not divide the image, the filter does not fit the map, or a probability is not in
+            0 <= p < 1.
     """
 
     def __init__(
@@ -133,11 +135,10 @@ class GFNet(nn.Module):
             )
         self.image_size = height, width
         self.map_size = height // patch_size, width // patch_size
-        self.largest_activation = self.map_size[0] * self.map_size[1] * int(dim * mlp_ratio)
 
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.map_size[0] * self.map_size[1], dim))
-        self.pos_drop = Dropout(dropout)
+        self.pos_drop = InPlaceDropout(dropout)
         self.blocks = nn.ModuleList(
             Block(dim, self.map_size, filter_size, mlp_ratio, dropout, drop_path * index / max(depth - 1, 1))
             for index in range(depth)

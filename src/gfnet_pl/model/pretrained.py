@@ -7,19 +7,42 @@ Axes: H x W tokens of the model, h x w of the weights, C channels.
 """
 
 import logging
+import pickle
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gfnet_pl.errors import UserError
+from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.model.gfnet import GFNet
 
 logger = logging.getLogger(__name__)
 
 PUBLISHED = "the file of gfnet-xs, gfnet-ti, gfnet-s or gfnet-b"  # gfnet-h has several resolutions
+
+
+def read_authors_weights(file: Path) -> dict[str, Tensor]:
+    """Reads a file that Rao et al. published (https://github.com/raoyongming/GFNet), such as gfnet-xs.pth.
+
+    Returns:
+        Names and tensors, for `load_authors_weights`.
+
+    Raises:
+        UserError: The file is missing, or holds no such weights.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"model.pretrained: {file} does not exist") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise UserError(f"model.pretrained: {file} cannot be read as weights ({one_line(error)})") from None
+    weights = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict):
+        raise UserError(f"model.pretrained: {file} holds no weights by name; give {PUBLISHED}")
+    return weights
 
 
 def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,6 @@ never has a hole without a word.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +29,8 @@ from gfnet_pl.evaluation.overlap import (
 )
 from gfnet_pl.evaluation.saliency import effective_receptive_field, integrated_gradients, receptive_radius
 from gfnet_pl.model.gfnet import GFNet
-from gfnet_pl.report.everything import Everything
-from gfnet_pl.report.run import Run
-from gfnet_pl.training.classifier import GFNetClassifier
-from gfnet_pl.training.dashboard import FILTERS
+from gfnet_pl.run.results import Results, SetResults
+from gfnet_pl.run.run import Run
 
 Images = npt.NDArray[np.uint8]
 Pixels = Callable[[npt.ArrayLike], Images]
@@ -64,7 +61,7 @@ class Overlap:
         pairs: The most confused ones.
         pixels: (classes, classes) overlap of two classes in pixels.
         features: The same in features.
-        examples: For each pair, positions in `Everything` of pictures of the one that were taken for the other.
+        examples: For each pair, positions in `Results.everything` of pictures of the one that were taken for the other.
         compared: How many pictures these figures are of.
     """
 
@@ -81,7 +78,7 @@ class Maps:
     """Pictures laid out so that alike ones are near, 0 to 1 in both directions.
 
     Attributes:
-        places: (M,) positions in `Everything`.
+        places: (M,) positions in `Results.everything`.
         pixels: (M, 2) by pixels, None where there are none.
         features: (M, 2) by the net's features.
     """
@@ -115,7 +112,7 @@ class WorstError:
     """A picture that the net is surest of, and wrong about.
 
     Attributes:
-        place: Position in `Everything`.
+        place: Position in `Results.everything`.
         saliency: Of each token (H, W), what speaks for the class that the picture was taken for; None for all but the
             very worst.
     """
@@ -125,75 +122,83 @@ class WorstError:
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """All answers about one run; see the modules of `evaluation` for what they are.
+class OfPictures:
+    """The answers that take the pictures themselves.
 
     Attributes:
-        everything: The evaluated pictures.
-        images: Gives (N, H, W) grey levels of positions in `everything`.
+        images: Gives (N, H, W) grey levels of positions in `Results.everything`.
         leaks: Share of each set's pictures that have a near twin in training.
         overlap: Which classes overlap.
-        maps: The embedding maps.
-        filters: What the filters are.
         frequencies: For each of the overlap's pairs, (H, W // 2 + 1) how well a frequency tells the two apart.
         field: (depth + 1, H, W) effective receptive field, and its radius (depth + 1,).
         worst: Worst errors first.
     """
 
-    everything: Everything
-    images: Pixels | Missing
-    leaks: dict[str, float] | Missing
-    overlap: Overlap | Missing
+    images: Pixels
+    leaks: dict[str, float]
+    overlap: Overlap
+    frequencies: Floats
+    field: tuple[Floats, Floats]
+    worst: list[WorstError]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All answers about one run; see the modules of `evaluation` for what they are.
+
+    Attributes:
+        pictures: What the pictures say, if they are still there.
+        maps: The embedding maps.
+        filters: What the filters are.
+    """
+
+    pictures: OfPictures | Missing
     maps: Maps | Missing
     filters: Filters
-    frequencies: Floats | Missing
-    field: tuple[Floats, Floats] | Missing
-    worst: list[WorstError] | Missing
 
 
 def analyse(run: Run) -> Analysis:
     """Asks everything that can be answered."""
-    everything = Everything.of(run)
-    model = GFNetClassifier.load_from_checkpoint(run.source.path, map_location="cpu", weights_only=True)
-    net = model.net.eval()
-    filters = _filters(run.folder, net)
+    net = run.checkpoint.net()
+    pictures = _of_pictures(run, net)
+    images = None if isinstance(pictures, Missing) else pictures.images
+    return Analysis(pictures=pictures, maps=_maps(run.results.everything, images), filters=_filters(run, net))
+
+
+def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
     found = _collection(run, net.image_size)
     if isinstance(found, Missing):
-        return Analysis(everything, found, found, found, _maps(everything, None), filters, found, found, found)
+        return found
+    everything = run.results.everything
     row = {picture.path: place for picture, place in zip(found.pictures, found.rows.tolist(), strict=True)}
-    rows = np.array([row[path] for path in everything.paths])
+    rows = np.array([row[picture.path] for picture in everything.pictures])
 
     def images(places: npt.ArrayLike) -> Images:
         return np.asarray(found.images[rows[np.asarray(places, np.int64)]])
 
-    overlap = _overlap(everything, images)
-    return Analysis(
-        everything,
-        images,
-        _leaks(found),
-        overlap,
-        _maps(everything, images),
-        filters,
-        _frequencies(net, everything, images, overlap.pairs),
-        _field(net, everything, images),
-        _worst(net, everything, images),
+    overlap = _overlap(run.results, images)
+    return OfPictures(
+        images=images,
+        leaks=_leaks(found),
+        overlap=overlap,
+        frequencies=_frequencies(net, everything, images, overlap.pairs),
+        field=_field(net, everything, images),
+        worst=_worst(net, run.results, images),
     )
 
 
 def _collection(run: Run, size: tuple[int, int]) -> Collection | Missing:
     """The run's pictures, decoded."""
+    again = "Put them back, and run gfnet report again."
     try:
-        found = collect(run.results.root, size=size, splits=str(run.folder / "splits.csv"), skip_broken=True)
+        found = collect(run.results.root, size=size, splits=str(run.folder.splits), skip_broken=True)
     except UserError as error:
-        return Missing(f"The pictures are not to be had: {error}. Put them back, and run gfnet report again.")
+        return Missing(f"The pictures are unavailable: {error}. {again}")
     there = {picture.path for picture in found.pictures}
-    gone = [
-        picture.path for each in run.results.sets.values() for picture in each.pictures if picture.path not in there
-    ]
+    gone = [picture.path for picture in run.results.everything.pictures if picture.path not in there]
     if gone:
         return Missing(
-            f"{len(gone):,} of the evaluated pictures cannot be read any more: {', '.join(gone[:3])}. Put them "
-            "back, and run gfnet report again."
+            f"{len(gone):,} of the evaluated pictures cannot be read any more: {', '.join(gone[:3])}. {again}"
         )
     return found
 
@@ -214,9 +219,10 @@ def _sample(count: int, most: int) -> Ints:
     return np.sort(np.random.default_rng(0).choice(everyone, most, replace=False)) if count > most else everyone
 
 
-def _overlap(everything: Everything, images: Pixels) -> Overlap:
+def _overlap(results: Results, images: Pixels) -> Overlap:
+    everything = results.everything
     places = _sample(len(everything.labels), _NEIGHBOURS)
-    labels, groups = everything.labels[places], [everything.groups[place] for place in places]
+    labels, groups = everything.labels[places], [everything.pictures[place].group for place in places]
     classes = everything.logits.shape[1]
     pixels, features = (
         neighbour_confusion(points, labels, groups, classes)
@@ -224,37 +230,40 @@ def _overlap(everything: Everything, images: Pixels) -> Overlap:
     )
     pairs = confused_pairs(everything.labels, everything.predictions, classes, _PAIRS)
     return Overlap(
-        explain(labels, everything.logits[places], pixels, features),
-        pairs,
-        pair_overlap(pixels.matrix),
-        pair_overlap(features.matrix),
-        [_examples(everything, pair) for pair in pairs],
-        len(places),
+        explanation=explain(labels, everything.logits[places], pixels, features),
+        pairs=pairs,
+        pixels=pair_overlap(pixels.matrix),
+        features=pair_overlap(features.matrix),
+        examples=[_examples(results, pair) for pair in pairs],
+        compared=len(places),
     )
 
 
-def _examples(everything: Everything, pair: ConfusedPair, most: int = 6) -> list[int]:
-    labels, predictions = everything.labels, everything.predictions
+def _examples(results: Results, pair: ConfusedPair, most: int = 6) -> list[int]:
+    labels, predictions = results.everything.labels, results.everything.predictions
     mistaken = ((labels == pair.a) & (predictions == pair.b)) | ((labels == pair.b) & (predictions == pair.a))
-    return _surest(everything, np.flatnonzero(mistaken))[:most]
+    return _surest(results, np.flatnonzero(mistaken))[:most]
 
 
-def _surest(everything: Everything, places: Ints) -> list[int]:
+def _surest(results: Results, places: Ints) -> list[int]:
     """The surest first, one of each group, class and prediction before any is there twice.
 
     Six frames of a clip that went wrong together would say one thing six times.
     """
+    everything = results.everything
+    confidence = results.probabilities(everything).max(1)
     first: list[int] = []
     again: list[int] = []
     seen = set()
-    for place in places[np.argsort(-everything.shares[places].max(1), kind="stable")].tolist():
-        kind = everything.groups[place] or place, everything.labels[place], everything.predictions[place]
+    for place in places[np.argsort(-confidence[places], kind="stable")].tolist():
+        group = everything.pictures[place].group
+        kind = group or place, everything.labels[place], everything.predictions[place]
         (again if kind in seen else first).append(place)
         seen.add(kind)
     return first + again
 
 
-def _maps(everything: Everything, images: Pixels | None) -> Maps | Missing:
+def _maps(everything: SetResults, images: Pixels | None) -> Maps | Missing:
     places = _sample(len(everything.labels), _MAPPED)
     try:
         features = umap_map(principal_components(everything.features[places], 50))
@@ -264,28 +273,29 @@ def _maps(everything: Everything, images: Pixels | None) -> Maps | Missing:
     return Maps(places, pixels, features)
 
 
-def _filters(folder: Path, net: GFNet) -> Filters:
+def _filters(run: Run, net: GFNet) -> Filters:
     in_space = kernels(net)
     energy = np.square(in_space).sum((2, 3))
     strongest = np.argsort(-energy, axis=1, kind="stable")[:, :_KERNELS]
+    file = run.folder.filters
     history: tuple[Ints, Floats] | Missing = Missing(
-        f"{folder / FILTERS} is not there: this run was trained without TensorBoard, or by an older version."
+        f"{file} is not there: this run was trained without TensorBoard, or by an older version."
     )
     moved = None
-    if (folder / FILTERS).is_file():
-        with np.load(folder / FILTERS, allow_pickle=False) as kept:
+    if file.is_file():
+        with np.load(file, allow_pickle=False) as kept:
             history = kept["epochs"], kept["magnitude"]
         moved = movement(history[1])
     return Filters(
-        magnitude(net),
-        np.take_along_axis(in_space, strongest[:, :, None, None], 1),
-        energy_by_radius(net),
-        history,
-        moved,
+        magnitude=magnitude(net),
+        kernels=np.take_along_axis(in_space, strongest[:, :, None, None], 1),
+        energy=energy_by_radius(net),
+        history=history,
+        moved=moved,
     )
 
 
-def _frequencies(net: GFNet, everything: Everything, images: Pixels, pairs: Sequence[ConfusedPair]) -> Floats:
+def _frequencies(net: GFNet, everything: SetResults, images: Pixels, pairs: Sequence[ConfusedPair]) -> Floats:
     places = np.concatenate(
         [np.flatnonzero(everything.labels == label)[:_PER_CLASS] for label in sorted({c for p in pairs for c in p[:2]})]
         or [np.zeros(0, np.int64)]
@@ -294,14 +304,14 @@ def _frequencies(net: GFNet, everything: Everything, images: Pixels, pairs: Sequ
     return discriminative_frequencies(net, _batch(images(places)), labels, [pair[:2] for pair in pairs])
 
 
-def _field(net: GFNet, everything: Everything, images: Pixels) -> tuple[Floats, Floats]:
+def _field(net: GFNet, everything: SetResults, images: Pixels) -> tuple[Floats, Floats]:
     field = effective_receptive_field(net, _batch(images(_sample(len(everything.labels), _FIELD))))
     return field, receptive_radius(field)
 
 
-def _worst(net: GFNet, everything: Everything, images: Pixels) -> list[WorstError]:
-    predictions = everything.predictions
-    places = _surest(everything, np.flatnonzero(predictions != everything.labels))[:_WORST]
+def _worst(net: GFNet, results: Results, images: Pixels) -> list[WorstError]:
+    predictions = results.everything.predictions
+    places = _surest(results, np.flatnonzero(predictions != results.everything.labels))[:_WORST]
     explained = places[:_EXPLAINED]
     maps: Iterable[Floats] = ()
     if explained:

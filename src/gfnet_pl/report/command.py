@@ -1,81 +1,91 @@
 """`gfnet report [RUN…]`: how good a run is and why it errs, on one page; several runs are compared."""
 
-import contextlib
 import json
 import logging
-import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gfnet_pl.errors import OneLineParser, UserError
-from gfnet_pl.evaluation.results import METRICS
-from gfnet_pl.report.analysis import Missing, analyse
-from gfnet_pl.report.page import render, write
-from gfnet_pl.report.run import Run, checkpoint_to_test, newest_run, read_if_tested, read_run
+from gfnet_pl.files import replacing
+from gfnet_pl.report.analysis import Missing, OfPictures, analyse
+from gfnet_pl.report.page import render
+from gfnet_pl.run.folder import RunFolder, newest_run
+from gfnet_pl.run.results import read_metrics
+from gfnet_pl.run.run import Run, read_if_tested, read_run
 
 log = logging.getLogger(__name__)
 
 
-def run_report(args: list[str]) -> None:
-    """Runs `gfnet report`. A run that has not been tested is tested first.
+def run_report(args: list[str], test: Callable[[Path], None]) -> None:
+    """Runs `gfnet report`.
+
+    Args:
+        args: The words after it.
+        test: Tests a checkpoint; it is called for a run that has not been tested since it was trained.
 
     Raises:
         UserError: The command line is wrong, or a run cannot be read.
     """
     parser = OneLineParser("gfnet report", description="How good a run is and why it errs, on one page to look at.")
+    words = "runs/<stage>/version_N; default: the newest. More than one: the first is compared with the others"
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="*", help=words)
     parser.add_argument(
-        "runs", metavar="RUN", type=Path, nargs="*", help="runs/<stage>/version_N; left out, the newest. More: compared"
-    )
-    parser.add_argument(
-        "--out", metavar="FILE.html", type=Path, help="the page; left out, report.html in the first run"
+        "--out", metavar="FILE.html", type=Path, help="the page; default: report.html in the first run's folder"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, and write no page")
     values = parser.parse_args(args)
     if values.out and not values.out.absolute().parent.is_dir():
         raise UserError(f"--out: {values.out.parent} is not a folder; make it first")
-    folders = values.runs or [newest_run()]
-    runs = [_tested(folder) for folder in dict.fromkeys(folders)]
+    folders = [RunFolder(path) for path in values.runs] or [newest_run()]
+    runs = [_tested(folder, test) for folder in dict.fromkeys(folders)]
     if values.json:
         print(json.dumps([_figures(run) for run in runs], indent=1, allow_nan=False))
         return
-    file = values.out or runs[0].folder / "report.html"
-    write(file, render(runs[0], analyse(runs[0]), runs[1:]))
+    file = values.out or runs[0].folder.report
+    page = render(runs[0], analyse(runs[0]), runs[1:])
+    with replacing(file) as stream:  # a browser never sees half of it
+        stream.write(page)
     log.info("%s: open it in a browser", file)
 
 
-def _tested(folder: Path) -> Run:
-    checkpoint = checkpoint_to_test(folder)
+def _tested(folder: RunFolder, test: Callable[[Path], None]) -> Run:
+    checkpoint = folder.checkpoint_to_test()
     if run := read_if_tested(folder):
         return run
-    from gfnet_pl.training.lightning_cli import run_trainer
-
-    log.info("%s has not been tested since it was trained: testing %s", folder, checkpoint.name)
-    command = ["test", "--ckpt_path", str(checkpoint)]
-    with contextlib.redirect_stdout(sys.stderr):  # --json promises nothing but JSON
-        run_trainer(command, command)
+    log.info("%s has not been tested since it was trained: testing %s", folder.path, checkpoint.name)
+    test(checkpoint)
     return read_run(folder)
 
 
 def _figures(run: Run) -> dict[str, Any]:
-    """What the page says, as plain values: metrics.json, and what stands beside it."""
+    """What the page says, as plain values: the stored figures, and what stands beside them."""
     analysis = analyse(run)
-    overlap, field = analysis.overlap, analysis.field
     return {
-        "run": str(run.folder),
+        "run": str(run.folder.path),
         "sessions": run.sessions,
-        "settings": run.source.settings,
+        "settings": run.checkpoint.settings,
         "splits": run.counts,
-        **json.loads((run.folder / METRICS).read_text()),
-        "near_twins_in_training": _or_reason(analysis.leaks),
-        "overlap": _or_reason(overlap)
-        if isinstance(overlap, Missing)
-        else {
+        **read_metrics(run.folder),
+        **_of_pictures(analysis.pictures, run.results.classes),
+        "filter_energy_by_radius": analysis.filters.energy.tolist(),
+        "curves": run.curves,
+    }
+
+
+def _of_pictures(part: OfPictures | Missing, classes: list[str]) -> dict[str, Any]:
+    if isinstance(part, Missing):
+        return {name: {"missing": part.reason} for name in ("near_twins_in_training", "overlap", "receptive_radius")}
+    overlap, (_, radius) = part.overlap, part.field
+    return {
+        "near_twins_in_training": part.leaks,
+        "overlap": {
             **asdict(overlap.explanation),
             "verdict": overlap.explanation.verdict,
             "pairs": [
                 {
-                    "classes": [run.results.classes[pair.a], run.results.classes[pair.b]],
+                    "classes": [classes[pair.a], classes[pair.b]],
                     "mistaken": [pair.a_as_b, pair.b_as_a],
                     "overlap_in_pixels": float(overlap.pixels[pair.a, pair.b]),
                     "overlap_in_features": float(overlap.features[pair.a, pair.b]),
@@ -83,11 +93,5 @@ def _figures(run: Run) -> dict[str, Any]:
                 for pair in overlap.pairs
             ],
         },
-        "filter_energy_by_radius": analysis.filters.energy.tolist(),
-        "receptive_radius": _or_reason(field) if isinstance(field, Missing) else field[1].tolist(),
-        "curves": run.curves,
+        "receptive_radius": radius.tolist(),
     }
-
-
-def _or_reason(part: object) -> object:
-    return {"missing": part.reason} if isinstance(part, Missing) else part

@@ -7,8 +7,8 @@ from markupsafe import Markup
 
 from gfnet_pl.evaluation.intervals import mcnemar
 from gfnet_pl.report import charts
-from gfnet_pl.report.everything import Everything
-from gfnet_pl.report.run import Run
+from gfnet_pl.run.results import Results
+from gfnet_pl.run.run import Run
 
 
 def compare(run: Run, others: Sequence[Run]) -> dict[str, Any]:
@@ -21,12 +21,11 @@ def compare(run: Run, others: Sequence[Run]) -> dict[str, Any]:
     runs = [run, *others]
     sets = [name for name in run.results.sets if any(name in other.results.sets for other in others)]
     curves = {each.name: each.curves["val/accuracy"] for each in runs if "val/accuracy" in each.curves}
-    keys = sorted(set().union(*(each.source.settings for each in runs)) - {"data.splits", "ckpt_path", "config"})
-    chosen = {key: [str(each.source.settings.get(key)) for each in runs] for key in keys}
-    mine = Everything.of(run)
+    keys = sorted(set().union(*(each.checkpoint.settings for each in runs)) - {"data.splits", "ckpt_path", "config"})
+    chosen = {key: [str(each.checkpoint.settings.get(key)) for each in runs] for key in keys}
     return {
         "compared_sets": sets or list(run.results.sets),
-        "duels": [duel for other in others for duel in _duels(mine, Everything.of(other), other.name)],
+        "duels": [duel for other in others for duel in _duels(run.results, other.results, other.name)],
         "compared_curve": Markup(charts.line_chart(curves, x="epoch", y="validation accuracy", percent=True))
         if curves
         else "",
@@ -34,14 +33,18 @@ def compare(run: Run, others: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _duels(mine: Everything, theirs: Everything, name: str) -> list[dict[str, Any]]:
+def _duels(mine: Results, theirs: Results, name: str) -> list[dict[str, Any]]:
     """How often only one of two nets is right, on the pictures of each set that both were tested on."""
     sides = [
-        dict(zip(zip(each.sets, each.paths, strict=True), (each.predictions == each.labels).tolist(), strict=True))
+        {
+            (picture.split, picture.path): right
+            for part in each.sets.values()
+            for picture, right in zip(part.pictures, (part.predictions == part.labels).tolist(), strict=True)
+        }
         for each in (mine, theirs)
     ]
     duels = []
-    for split in dict.fromkeys(mine.sets):
+    for split in mine.sets:
         shared = [key for key in sides[0] if key[0] == split and key in sides[1]]
         better = sum(sides[1][key] and not sides[0][key] for key in shared)
         worse = sum(sides[0][key] and not sides[1][key] for key in shared)

@@ -7,7 +7,6 @@ one JSON value and one sheet of thumbnails.
 import json
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,13 @@ from markupsafe import Markup
 
 from gfnet_pl.evaluation.figures import SetFigures, Share
 from gfnet_pl.report import charts
-from gfnet_pl.report.analysis import Analysis, Missing
+from gfnet_pl.report.analysis import Analysis, Filters, Missing, OfPictures
 from gfnet_pl.report.charts import Interval
 from gfnet_pl.report.compare import compare
 from gfnet_pl.report.pictures import COLUMNS, heat, overlay, picture, sheet
-from gfnet_pl.report.run import Run
 from gfnet_pl.report.words import facts, gap_words, headline
+from gfnet_pl.run.results import Results
+from gfnet_pl.run.run import Run
 
 _ON_SHEET = 2_400  # thumbnails
 _A_CELL = 12  # right pictures of a class and set among them
@@ -50,9 +50,9 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
     source = partial(environment.loader.get_source, environment)  # type: ignore[union-attr]
     figures = run.results.figures
     shown = list(figures).index("unseen") if "unseen" in figures else 0
-    places = _on_sheet(analysis)
+    places = _on_sheet(run.results, analysis)
     number_of = {place: number for number, place in enumerate(places)}
-    has_pictures = not isinstance(analysis.images, Missing)
+    pictures = None if isinstance(analysis.pictures, Missing) else analysis.pictures
     values = {
         "run": run,
         "others": list(others),
@@ -60,8 +60,10 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "classes": run.results.classes,
         "style": Markup(source("style.css")[0]),
         "script": Markup(source("page.js")[0]),
-        "sheet": Markup(sheet(analysis.images(places))) if not isinstance(analysis.images, Missing) else "",
-        "data": Markup(_json(_data(run, analysis, places, number_of, shown, has_pictures))),
+        "pictures": pictures,
+        "no_pictures": analysis.pictures.reason if isinstance(analysis.pictures, Missing) else "",
+        "sheet": Markup(sheet(pictures.images(places))) if pictures else "",
+        "data": Markup(_json(_data(run.results, analysis, places, shown))),
         "number_of": number_of,
         "shown": shown,
         "is_missing": lambda part: isinstance(part, Missing),
@@ -78,8 +80,8 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "group_charts": [Markup(_group_chart(each)) for each in figures.values()],
         "reliability": [Markup(charts.reliability_chart(each.bins)) for each in figures.values()],
         **(compare(run, others) if others else {}),
-        **_errors(run, analysis),
-        **_filters(analysis, run.results.classes),
+        **_errors(run.results, pictures),
+        **_filters(analysis.filters, pictures, run.results.classes),
     }
     titles = {
         "sets": "how good",
@@ -102,22 +104,22 @@ def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _on_sheet(analysis: Analysis) -> list[int]:
+def _on_sheet(results: Results, analysis: Analysis) -> list[int]:
     """Pictures with a thumbnail: those of the maps and pairs, errors, and the least sure right ones of each class."""
-    everything = analysis.everything
-    confidence = everything.shares.max(1)
+    everything = results.everything
+    confidence = results.probabilities(everything).max(1)
     wanted: list[int] = []
-    if not isinstance(analysis.overlap, Missing):
-        wanted += [place for examples in analysis.overlap.examples for place in examples]
+    if not isinstance(analysis.pictures, Missing):
+        wanted += [place for examples in analysis.pictures.overlap.examples for place in examples]
     if not isinstance(analysis.maps, Missing):
         wanted += analysis.maps.places.tolist()
     wrong = everything.predictions != everything.labels
     surest = np.flatnonzero(wrong)
     wanted += surest[np.argsort(-confidence[surest], kind="stable")].tolist()[: _ON_SHEET // 3]
-    sets = np.array(everything.sets)
+    sets = np.array([picture.split for picture in everything.pictures])
     for rank in range(_A_CELL):
-        for name in dict.fromkeys(everything.sets):
-            for label in range(everything.logits.shape[1]):
+        for name in results.sets:
+            for label in range(len(results.classes)):
                 mine = np.flatnonzero((sets == name) & (everything.labels == label) & ~wrong)
                 if rank < len(mine):
                     wanted.append(int(mine[np.argsort(confidence[mine], kind="stable")[rank]]))
@@ -126,20 +128,20 @@ def _on_sheet(analysis: Analysis) -> list[int]:
     return sorted(kept, key=lambda place: (-confidence[place] if wrong[place] else confidence[place], place))
 
 
-def _data(
-    run: Run, analysis: Analysis, places: list[int], number_of: dict[int, int], shown: int, has_pictures: bool
-) -> dict[str, Any]:
+def _data(results: Results, analysis: Analysis, places: list[int], shown: int) -> dict[str, Any]:
     """What page.js works on."""
-    everything = analysis.everything
-    sets = list(run.results.sets)
+    everything = results.everything
+    confidence = results.probabilities(everything).max(1)
+    sets = list(results.sets)
+    number_of = {place: number for number, place in enumerate(places)}
     pictures = [
         [
-            sets.index(everything.sets[place]),
+            sets.index(everything.pictures[place].split),
             int(everything.labels[place]),
             int(everything.predictions[place]),
-            round(float(everything.shares[place].max()) * 100, 1),
-            everything.paths[place],
-            everything.groups[place],
+            round(float(confidence[place]) * 100, 1),
+            everything.pictures[place].path,
+            everything.pictures[place].group,
         ]
         for place in places
     ]
@@ -149,13 +151,14 @@ def _data(
         for name, points in (("pixels", analysis.maps.pixels), ("features", analysis.maps.features)):
             if points is not None:
                 maps[name] = np.round(points, 4).tolist()
+    missing = analysis.pictures.reason if isinstance(analysis.pictures, Missing) else ""
     return {
-        "classes": run.results.classes,
-        "sets": [{"name": name, "confusion": each.confusion} for name, each in run.results.figures.items()],
+        "classes": results.classes,
+        "sets": [{"name": name, "confusion": each.confusion} for name, each in results.figures.items()],
         "shown": shown,
         "pictures": pictures,
-        "sheet": {"columns": COLUMNS, "rows": -(-len(places) // COLUMNS)} if has_pictures else None,
-        "noPictures": analysis.images.reason if isinstance(analysis.images, Missing) else "",
+        "sheet": None if missing else {"columns": COLUMNS, "rows": -(-len(places) // COLUMNS)},
+        "noPictures": missing,
         "maps": maps,
     }
 
@@ -178,7 +181,7 @@ def _curves(run: Run) -> list[Markup] | Missing:
         if lines:
             drawn.append(Markup(charts.line_chart(lines, x="epoch", y=title, percent=percent)))
     return drawn or Missing(
-        f"{run.folder} holds no TensorBoard events with curves: they were removed, or training logged elsewhere."
+        f"{run.folder.path} holds no TensorBoard events with curves: they were removed, or training logged elsewhere."
     )
 
 
@@ -219,31 +222,31 @@ def _row(name: str, share: Share, note: str) -> Interval:
     return Interval(name[:20], share.share, (share.low, share.high), None, note)
 
 
-def _errors(run: Run, analysis: Analysis) -> dict[str, Any]:
-    if isinstance(analysis.worst, Missing) or isinstance(analysis.images, Missing):
+def _errors(results: Results, seen: OfPictures | None) -> dict[str, Any]:
+    if seen is None:
         return {"errors": []}
-    everything, classes = analysis.everything, run.results.classes
+    everything, classes = results.everything, results.classes
+    shares = results.probabilities(everything)
     errors = []
-    for error in analysis.worst:
+    for error in seen.worst:
         place = error.place
-        (pixels,) = analysis.images([place])
-        likeliest = np.argsort(-everything.shares[place], kind="stable")[:3]
+        (pixels,) = seen.images([place])
+        likeliest = np.argsort(-shares[place], kind="stable")[:3]
         errors.append(
             {
                 "picture": picture(pixels),
                 "saliency": "" if error.saliency is None else overlay(pixels, error.saliency),
                 "label": classes[everything.labels[place]],
                 "said": classes[likeliest[0]],
-                "top": " · ".join(f"{classes[i]} {everything.shares[place, i]:.0%}" for i in likeliest),
-                "set": everything.sets[place],
-                "path": everything.paths[place],
+                "top": " · ".join(f"{classes[i]} {shares[place, i]:.0%}" for i in likeliest),
+                "set": everything.pictures[place].split,
+                "path": everything.pictures[place].path,
             }
         )
     return {"errors": errors}
 
 
-def _filters(analysis: Analysis, classes: Sequence[str]) -> dict[str, Any]:
-    filters = analysis.filters
+def _filters(filters: Filters, seen: OfPictures | None, classes: Sequence[str]) -> dict[str, Any]:
     energy = {
         f"block {number}": [(float(radius), float(share)) for radius, share in enumerate(of_block)]
         for number, of_block in _few(list(enumerate(filters.energy, 1)))
@@ -260,8 +263,8 @@ def _filters(analysis: Analysis, classes: Sequence[str]) -> dict[str, Any]:
         "moved_chart": "",
         "frequencies": [],
     }
-    if not isinstance(analysis.field, Missing):
-        field, radius = analysis.field
+    if seen:
+        field, radius = seen.field
         values["fields"] = [heat(each[::2, ::2] ** 0.5) for each in field]  # the root: the tails would be black
         steps = {"pixels": [(float(block), float(each)) for block, each in enumerate(radius)]}
         values["field_chart"] = Markup(charts.line_chart(steps, x="block", y="radius of the receptive field"))
@@ -280,11 +283,10 @@ def _filters(analysis: Analysis, classes: Sequence[str]) -> dict[str, Any]:
         if len(epochs) > 1:
             chart = charts.line_chart(moved, x="epoch", y="change of the filter in an epoch", percent=True)
             values["moved_chart"] = Markup(chart)
-    if not isinstance(analysis.frequencies, Missing) and not isinstance(analysis.overlap, Missing):
-        pairs = analysis.overlap.pairs
+    if seen:
         values["frequencies"] = [
             _frequency(f"{classes[pair.a]} / {classes[pair.b]}", ratio)
-            for pair, ratio in zip(pairs, analysis.frequencies, strict=True)
+            for pair, ratio in zip(seen.overlap.pairs, seen.frequencies, strict=True)
         ]
     return values
 
@@ -301,10 +303,3 @@ def _frequency(pair: str, ratio: np.ndarray[Any, np.dtype[np.float64]]) -> dict[
 def _few(blocks: list[Any], most: int = 6) -> list[Any]:
     """Some blocks of a deep net, first and last among them, so that a chart's lines can be told apart."""
     return blocks if len(blocks) <= most else [blocks[round(i * (len(blocks) - 1) / (most - 1))] for i in range(most)]
-
-
-def write(file: Path, html: str) -> None:
-    """Writes the page; an older file is replaced at once, so that a browser never sees half of it."""
-    partial_file = file.with_name(file.name + ".partial")
-    partial_file.write_text(html, encoding="utf-8")
-    partial_file.replace(file)

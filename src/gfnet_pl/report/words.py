@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gfnet_pl.report.run import Run
+from gfnet_pl.run.run import Run
 
 
 def headline(run: Run) -> str:
@@ -26,9 +26,10 @@ def gap_words(run: Run) -> str:
 
 def facts(run: Run) -> list[tuple[str, str]]:
     """What was trained on what, and how: (what, words)."""
-    settings, session = run.source.settings, run.sessions[-1] if run.sessions else {}
+    checkpoint, session = run.checkpoint, run.sessions[-1] if run.sessions else {}
+    settings = checkpoint.settings
     counts = ", ".join(f"{count:,} {split}" for split, count in run.counts.items())
-    weights = run.source.weights
+    weights = checkpoint.weights
     parameters = sum(value.numel() for name, value in weights.items() if name not in ("net.mean", "net.std"))
     drawn = "a provided file" if settings.get("data.splits") else f"by {settings.get('data.split_by')}"
     rule = settings.get("data.group_by") or ("the signer" if run.results.root is None else "none, or the manifest's")
@@ -52,7 +53,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
             "recipe",
             f"AdamW {settings['model.lr']:g}, weight decay {settings['model.weight_decay']:g}, "
             f"{settings['model.warmup_epochs']:g} epochs of warm-up, cosine; batch {settings.get('data.batch_size')}, "
-            f"{run.source.epochs} of {settings.get('trainer.max_epochs')} epochs; {settings.get('trainer.precision')}",
+            f"{checkpoint.epochs} of {settings.get('trainer.max_epochs')} epochs; {settings.get('trainer.precision')}",
         ),
         ("augmentation", ", ".join(f"{name} {value:g}" for name, value in augment.items()) or "none"),
         ("balance", _balance(settings)),

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +19,12 @@ from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import EVALUATED
 from gfnet_pl.errors import UserError
 from gfnet_pl.model.gfnet import GFNet
-from gfnet_pl.training.micro_batches import in_parts, mean_loss
-from gfnet_pl.training.schedule import parameter_groups, warmup_cosine
+from gfnet_pl.model.pretrained import load_authors_weights, read_authors_weights
+from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_loss
+from gfnet_pl.training.schedule import warmup_cosine
 
 _ASK_EVERY = 50  # steps
+_IN_OLD_CHECKPOINTS = {"in_channels", "decay_matrices_only"}  # arguments of version 0.1.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class SetMetrics(nn.Module):
         self.loss.update(loss * len(labels))
 
     def compute(self) -> Score:
-        """Gives the score and starts anew."""
+        """Gives the score and starts again from nothing."""
         classes = self.confusion.num_classes
         confusion = self.confusion.compute().cpu().reshape(classes, classes)  # of one class it is a lone number
         score = Score(confusion, self.loss.compute().item() / max(1, int(confusion.sum())))
@@ -83,12 +86,13 @@ class GFNetClassifier(LightningModule):
 
     Args:
         lr: Peak learning rate.
-        weight_decay: AdamW's, on all parameters as in the report.
-        decay_matrices_only: Leave biases, norms and positions out of weight decay.
+        weight_decay: AdamW's, on all parameters as in the source study.
         warmup_epochs: Length of the warm-up; 0 starts at `lr`.
-        classes: Class names in the order of the logits; left out, the data's. They travel in the checkpoint.
+        classes: Class names in the order of the logits. Default: the data's. They travel in the checkpoint.
+        pretrained: File of the weights that GFNet's authors published, to start a new net from; see
+            `pretrained.load_authors_weights` for what is adapted.
         compile: Compile the net for training, in place: for a GPU. On a CPU it takes a C++ compiler and a minute.
-        **net: GFNet's arguments.
+        **net: GFNet's arguments; images are grey.
     """
 
     def __init__(
@@ -96,19 +100,20 @@ class GFNetClassifier(LightningModule):
         *,
         lr: float = 1e-3,
         weight_decay: float = 1e-6,
-        decay_matrices_only: bool = False,
         warmup_epochs: float = 5.0,
         classes: list[str] | None = None,
+        pretrained: str | None = None,
         compile: bool = False,
         **net: Any,  # noqa: ANN401  (jsonargparse reads GFNet's own signature)
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.lr, self.weight_decay, self.decay_matrices_only = lr, weight_decay, decay_matrices_only
-        self.warmup_epochs = warmup_epochs
-        self.classes = classes
+        self.lr, self.weight_decay, self.warmup_epochs = lr, weight_decay, warmup_epochs
+        self.classes, self.pretrained = classes, pretrained
         self.compiles = compile
         self.net_arguments = net
+        for name in _IN_OLD_CHECKPOINTS & net.keys():
+            del net[name]
         self.scores: dict[str, Score] = {}
         if classes:
             self._build(classes)
@@ -116,7 +121,7 @@ class GFNetClassifier(LightningModule):
     def _build(self, classes: list[str]) -> None:
         self.classes = self.hparams["classes"] = classes
         try:
-            self.net = GFNet(num_classes=len(classes), **self.net_arguments)
+            self.net = GFNet(num_classes=len(classes), in_channels=1, **self.net_arguments)
         except ValueError as error:  # sizes that do not go together
             raise UserError(f"model: {error}") from None
         # "train" alone is the name of a method that every module has
@@ -132,6 +137,8 @@ class GFNetClassifier(LightningModule):
             self._build(found)
             if stage == "fit":
                 self.net.set_normalisation(*data.normalisation())
+                if self.pretrained:
+                    load_authors_weights(self.net, read_authors_weights(Path(self.pretrained)))
         elif found and found != self.classes:
             differences = [f"{name} is only in the data" for name in found if name not in self.classes]
             differences += [f"{name} is not in the data" for name in self.classes if name not in found]
@@ -170,7 +177,7 @@ class GFNetClassifier(LightningModule):
         return self._shared_step(part, self(part.images), "train")
 
     def _parts(self, batch: Batch) -> list[Batch]:
-        return in_parts(batch, self.net.largest_activation, self.device)
+        return in_parts(batch, largest_activation(self.net), self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """`logits` (B, classes) and `features` (B, C), for callbacks."""
@@ -250,10 +257,7 @@ class GFNetClassifier(LightningModule):
             )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        groups = parameter_groups(
-            self.net, weight_decay=self.weight_decay, decay_matrices_only=self.decay_matrices_only
-        )
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         self.trainer.fit_loop.setup_data()  # counts the batches; with max_steps the next line would not
         total = self.trainer.estimated_stepping_batches  # optimizer steps: accumulation and devices are counted in
         if not math.isfinite(total):

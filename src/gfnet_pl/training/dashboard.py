@@ -4,7 +4,6 @@ All of it is written by the first device alone, and nothing in Lightning's check
 On the x axis is the epoch, as for the scores. It is cheap: `benchmarks/dashboard.py` measures it.
 """
 
-import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -21,19 +20,12 @@ from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import EVALUATED, SPLITS
 from gfnet_pl.evaluation.calibration import Floats
 from gfnet_pl.evaluation.filters import magnitude
+from gfnet_pl.files import replacing
+from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.training.classifier import GFNetClassifier, SetMetrics
 from gfnet_pl.training.drawings import bars, filters, grid, short
 from gfnet_pl.training.outputs import KeepOutputs
-from gfnet_pl.training.validation_pages import (
-    Validated,
-    show_confidences,
-    show_confusion,
-    show_curves,
-    show_features,
-    show_worst_errors,
-)
-
-FILTERS = "filters.npz"
+from gfnet_pl.training.validation_pages import ValidationPages
 
 _CHARTS = {
     "training against validation": {
@@ -132,7 +124,7 @@ class HyperParameters(Callback):
 
 
 class Filters(Callback):
-    """Draws what the global filters amplify after each epoch, and keeps it in the run's filters.npz.
+    """Draws what the global filters amplify after each epoch, and keeps it in the run's folder.
 
     `epochs` (E,) are the numbers of epochs trained, 0 before the first; `magnitude` (E, depth, H, W), float32, is what
     `gfnet_pl.evaluation.filters.magnitude` gave then. A resumed run goes on with what is there.
@@ -140,7 +132,7 @@ class Filters(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder = trainer.log_dir  # asks all devices, so not below, where only one comes
-        self._file = Path(folder, FILTERS) if trainer.logger and folder else None
+        self._file = RunFolder(Path(folder)).filters if trainer.logger and folder else None
         if trainer.is_global_zero and trainer.global_step == 0:
             self._keep(magnitude(_classifier(pl_module).net), epoch=0)
 
@@ -160,15 +152,13 @@ class Filters(Callback):
                 earlier = kept["epochs"] < epoch  # a run resumed from an older checkpoint does the later ones again
                 epochs, magnitudes = kept["epochs"][earlier], kept["magnitude"][earlier]
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._file.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with replacing(self._file, "wb") as file:
             np.savez(
                 file,
                 allow_pickle=False,
                 epochs=np.append(epochs, epoch),
                 magnitude=np.concatenate([magnitudes, now[None].astype(np.float32)]),
             )
-        os.replace(partial, self._file)
 
 
 class Validation(Callback):
@@ -180,32 +170,20 @@ class Validation(Callback):
 
     def __init__(self, outputs: KeepOutputs) -> None:
         self.outputs = outputs
-        self._last: Validated | None = None
+        self._last: ValidationPages | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if writer := _writer(trainer):
-            self._last = self._validated(trainer, _classifier(pl_module))
-            if self._last:
-                show_confusion(writer, self._last)
-                show_worst_errors(writer, self._last)
-                show_confidences(writer, self._last)
-                show_curves(writer, self._last)
+            self._last = None
+            seen = self.outputs.sets["val"]
+            if seen.is_whole and not len(seen.bad):  # a part says little; with bad outputs, training is about to stop
+                images, classes = _data(trainer).sets["val"], _classes(_classifier(pl_module))
+                self._last = ValidationPages(writer, trainer.current_epoch, classes, seen, images)
+                self._last.show()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = _writer(trainer)
-        if writer and self._last:
-            show_features(writer, self._last)
-
-    def _validated(self, trainer: Trainer, classifier: GFNetClassifier) -> Validated | None:
-        """None where only a part of the set was validated, or an output is not finite: training is about to stop."""
-        data, outputs = _data(trainer), self.outputs.sets["val"]
-        images = data.sets["val"]
-        if len(outputs.logits) < len(images) or not (
-            outputs.logits.isfinite().all() and outputs.features.isfinite().all()
-        ):
-            return None
-        paths = [picture.path for picture in data.pictures if picture.split == "val"]
-        return Validated(trainer.current_epoch, _classes(classifier), paths, images, outputs)
+        if _writer(trainer) and self._last:
+            self._last.show_features()
 
 
 def _hparams_summaries(values: dict[str, Any]) -> list[Any]:

@@ -1,6 +1,5 @@
 """fit, validate, test and predict: LightningCLI with the project's defaults, run folders and checkpoints by name."""
 
-import csv
 import logging
 import re
 from argparse import ArgumentError
@@ -16,27 +15,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from gfnet_pl.data.datamodule import ImageDataModule
-from gfnet_pl.errors import UserError
-from gfnet_pl.evaluation.calibration import Calibration, probabilities
+from gfnet_pl.errors import UserError, nearest, one_line
 from gfnet_pl.evaluation.figures import figures_table
-from gfnet_pl.evaluation.results import (
-    METRICS,
-    PREDICTIONS,
-    Results,
-    SetResults,
-    likeliest,
-    read_calibration,
-    refuse_bad_outputs,
-    sha256,
-    write_results,
-)
-from gfnet_pl.names import RUNS, find_checkpoint, nearest
+from gfnet_pl.run.checkpoint import Checkpoint
+from gfnet_pl.run.confusion import confusion_emphasis
+from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RUNS, RunFolder, find_checkpoint
+from gfnet_pl.run.results import Results, read_calibration, write_predictions, write_results
 from gfnet_pl.training.callbacks import LastWithinEpoch, ProgressBar, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Filters, FirstBatch, HyperParameters, Validation
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.run_record import RunRecord
-from gfnet_pl.training.warm_start import Source
+from gfnet_pl.training.warm_start import give_weights, resumes, settings_from, what_became_of
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +44,7 @@ def run_trainer(args: list[str], command: list[str]) -> None:
     try:
         GFNetCLI(args, command)
     except MisconfigurationException as error:
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError(one_line(error)) from None
 
 
 class GFNetCLI(LightningCLI):
@@ -62,7 +52,7 @@ class GFNetCLI(LightningCLI):
 
     def __init__(self, args: list[str], command: list[str]) -> None:
         self.command = command
-        self.source: Source | None = None
+        self.checkpoint: Checkpoint | None = None
         self.stage = "base"
         self.outputs = KeepOutputs()
         super().__init__(
@@ -86,6 +76,15 @@ class GFNetCLI(LightningCLI):
         parser.add_argument("--stage", default="base", help="Name of the stage: a run is runs/<stage>/version_N.")
         parser.add_lightning_class_args(TF32Precision, "tf32")
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            words = "Folder of a run: the classes that its last validation confused are drawn up to twice as often."
+            parser.add_argument("--emphasis_from", type=str | None, default=None, help=words)
+        if subcommand == "predict":
+            parser.add_argument("--out", type=str, default=PREDICTIONS, help="CSV file to write.")
+        return parser
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         assert isinstance(args, list)
         subcommand = args[0]
@@ -98,19 +97,22 @@ class GFNetCLI(LightningCLI):
             said = dict(explicit.items()) if explicit else {}
             if "data.image_size" in said:
                 raise UserError("data.image_size follows model.image_size: give that one")
+            emphasised = _take_emphasis(said)
             self.stage = said.get("stage", "base")
-            name = said.get("ckpt_path") or (None if subcommand == "fit" else "best.ckpt")
+            name = said.get("ckpt_path") or (None if subcommand == "fit" else BEST)
             if name:
-                self.source = Source.load(find_checkpoint(str(name)))
-                taken = self.source.defaults(subcommand, said, self.stage)
+                self.checkpoint = Checkpoint.load(find_checkpoint(str(name)))
+                taken = settings_from(self.checkpoint, subcommand, said, self.stage)
                 subparser.set_defaults({key: value for key, value in taken.items() if key in known})
             self.config = parser.parse_args(args)
         except ArgumentError as error:
             raise UserError(_explain(error, known)) from None
         config = self.config[subcommand]
         config["data"]["image_size"] = config["model"]["image_size"]
-        if self.source:
-            config["ckpt_path"] = str(self.source.path)
+        if emphasised:
+            config["data"]["class_emphasis"], config["emphasis_from"] = said["data.class_emphasis"], None
+        if self.checkpoint:
+            config["ckpt_path"] = str(self.checkpoint.path)
 
     def _parse_ckpt_path(self) -> None:
         """Not LightningCLI's way: it lays a checkpoint's hyper-parameters over the config. See `warm_start`."""
@@ -124,10 +126,14 @@ class GFNetCLI(LightningCLI):
             callbacks += [HyperParameters(), Throughput()]
             callbacks += [
                 ModelCheckpoint(
-                    filename="best", monitor="val/accuracy", mode="max", enable_version_counter=False, verbose=False
+                    filename=Path(BEST).stem,
+                    monitor="val/accuracy",
+                    mode="max",
+                    enable_version_counter=False,
+                    verbose=False,
                 ),
                 # Its own callback: save_last writes only when a top-k save happens.
-                ModelCheckpoint(filename="last", enable_version_counter=False),
+                ModelCheckpoint(filename=Path(LAST).stem, enable_version_counter=False),
                 LastWithinEpoch(),
                 RunRecord(self._parser("fit"), self.config["fit"], stage=self.stage, command=self.command),
             ]
@@ -142,37 +148,37 @@ class GFNetCLI(LightningCLI):
     def _logger(self) -> TensorBoardLogger | bool:
         """A new version of the stage; a run's own folder where it is resumed or tested; none where there is no run."""
         fit = self.subcommand == "fit"
-        if self.source and (self.source.resumes(self.stage) or not fit):
-            run = self.source.run
+        if self.checkpoint and (resumes(self.checkpoint, self.stage) or not fit):
+            run = self.checkpoint.run
             if run and self.subcommand != "predict":
-                return TensorBoardLogger(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)
+                stage = run.path.parent
+                return TensorBoardLogger(stage.parent, stage.name, run.path.name, default_hp_metric=False)
         return fit and TensorBoardLogger(RUNS, self.stage, default_hp_metric=False)
 
     def fit(self, model: GFNetClassifier, ckpt_path: str | None = None, **kwargs: Any) -> None:  # noqa: ANN401
-        """Trains anew, resumes the checkpoint's run, or starts from its weights."""
-        source = self.source
-        if source is None:
+        """Trains from scratch, resumes the checkpoint's run, or starts from its weights."""
+        checkpoint = self.checkpoint
+        if checkpoint is None:
             self.trainer.fit(model, **kwargs)
-        elif source.resumes(self.stage):
-            if self.trainer.max_epochs is not None and 0 <= self.trainer.max_epochs <= source.epochs:
+        elif resumes(checkpoint, self.stage):
+            if self.trainer.max_epochs is not None and 0 <= self.trainer.max_epochs <= checkpoint.epochs:
                 raise UserError(
-                    f"{source.path}: this {source.stage} run has finished its {source.epochs} epochs; for more of it "
-                    "give --trainer.max_epochs, for a new run from its weights another --stage"
+                    f"{checkpoint.path}: this {checkpoint.stage} run has finished its {checkpoint.epochs} epochs; for "
+                    "more of it give --trainer.max_epochs, for a new run from its weights another --stage"
                 )
-            log.info(
-                "resuming %s at epoch %d: settings, splits and all state are its run's", source.path, source.epochs
-            )
+            words = "resuming %s at epoch %d: settings, splits and all state are its run's"
+            log.info(words, checkpoint.path, checkpoint.epochs)
             self.trainer.fit(model, ckpt_path=ckpt_path, **kwargs)
         else:
-            source.give_weights(model)
+            give_weights(checkpoint, model)
             log.info(
                 "warm start from %s (stage %s, %d epochs): net, weights, normalisation and classes are its own; "
                 "optimizer, schedule and epoch count are new; data: %s, splits: %s",
-                source.path,
-                source.stage,
-                source.epochs,
+                checkpoint.path,
+                checkpoint.stage,
+                checkpoint.epochs,
                 self.datamodule.source,
-                self.datamodule.splits_file or "drawn anew",
+                self.datamodule.splits_file or "drawn again",
             )
             self.trainer.fit(model, **kwargs)
 
@@ -190,24 +196,26 @@ class GFNetCLI(LightningCLI):
         """Classifies pictures with the checkpoint."""
         if not self.datamodule.predict_paths:
             raise UserError("data.predict_paths: name pictures, folders or globs")
+        out = Path(self._get(self.config, "out"))
+        if not out.absolute().parent.is_dir():
+            raise UserError(f"--out: {out.parent} is not a folder; make it first")
         self._evaluated(model)
         self.trainer.predict(model, **kwargs)
 
     def _evaluated(self, model: GFNetClassifier) -> None:
         """Loads the weights here: Lightning would ask for the callbacks of the training, too."""
-        assert self.source is not None  # parse_arguments found a checkpoint, or there was an error
-        self.source.give_weights(model)
-        log.info("checkpoint %s (stage %s, %d epochs)", self.source.path, self.source.stage, self.source.epochs)
+        checkpoint = self.checkpoint
+        assert checkpoint is not None  # parse_arguments found one, or there was an error
+        give_weights(checkpoint, model)
+        log.info("checkpoint %s (stage %s, %d epochs)", checkpoint.path, checkpoint.stage, checkpoint.epochs)
 
     def after_test(self) -> None:
         """Writes the predictions, the figures and the calibration into the run, and shows the figures."""
         results = self._results()
         self._show(results)
         if self.trainer.is_global_zero:
-            assert self.source is not None  # as in _evaluated
-            folder = self.source.run or self.source.path.parent
-            write_results(folder, results)
-            log.info("picture by picture: %s; the figures: %s", folder / PREDICTIONS, folder / METRICS)
+            run = write_results(results)
+            log.info("picture by picture: %s; the figures: %s", run.predictions, run.metrics)
 
     def after_validate(self) -> None:
         """Shows the figures of the validation set."""
@@ -223,66 +231,45 @@ class GFNetCLI(LightningCLI):
                 Console().print(results.gap.sentence, highlight=False)
 
     def _results(self) -> Results:
-        source = self.source
-        assert source is not None  # as in _evaluated
         data: ImageDataModule = self.datamodule
-        for split, outputs in self.outputs.sets.items():
-            if len(outputs.logits) < len(data.sets[split]):
-                scored, there = len(outputs.logits), len(data.sets[split])
-                raise UserError(
-                    f"only {scored:,} of {there:,} {split} pictures were scored, and figures of a part would pass for "
-                    "those of the whole: drop --trainer.limit_…_batches and --trainer.fast_dev_run"
-                )
-        sets = {
-            split: SetResults(
-                [picture for picture in data.pictures if picture.split == split],
-                data.sets[split].labels,
-                outputs.logits.numpy(),
-                outputs.features.numpy(),
-            )
-            for split, outputs in self.outputs.sets.items()
-        }
-        refuse_bad_outputs(sets)
-        trained = {picture.group for picture in data.pictures if picture.split == "train"} | {""}
-        return Results(
-            classes=self.model.classes,
-            checkpoint={
-                "path": str(source.path),
-                "sha256": sha256(source.path),
-                "stage": source.stage,
-                "epochs": source.epochs,
-            },
+        assert self.checkpoint is not None  # as in _evaluated
+        return Results.of(
+            self.checkpoint,
+            self.outputs.sets,
             source=data.source,
-            root=data.root and str(Path(data.root).absolute()),
-            known=[split for split, each in sets.items() if trained.intersection(each.groups)],
-            sets=sets,
+            root=data.root,
+            trained=[picture for picture in data.pictures if picture.split == "train"],
         )
 
     def after_predict(self) -> None:
-        """Writes path, label, probability, the three likeliest classes and whether to take it, for each picture."""
-        checkpoint = Path(self._get(self.config, "ckpt_path"))
-        calibration = read_calibration(checkpoint)
+        """Writes a row for each picture: what it is taken for, how surely, and whether to accept that."""
+        checkpoint = self.checkpoint
+        assert checkpoint is not None  # as in _evaluated
+        out, files = Path(self._get(self.config, "out")), self.datamodule.predict_files
+        calibration = read_calibration(checkpoint.path)
         if calibration is None:
-            log.warning(
-                "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it", checkpoint
-            )
-            calibration = Calibration()
-        shares = probabilities(torch.cat(self.trainer.predict_loop.predictions).numpy(), calibration.temperature)
-        threshold = calibration.rejections[0].threshold if calibration.rejections else None
-        with Path(PREDICTIONS).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("path", "label", "probability", "top3", "accepted"))
-            named = likeliest(shares, self.model.classes)
-            for path, row, share in zip(self.datamodule.predict_files, named, shares.max(1), strict=True):
-                writer.writerow((path, *row, "yes" if threshold is not None and share >= threshold else "no"))
-        log.info("%d pictures by %s: %s", len(shares), checkpoint, PREDICTIONS)
+            words = "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it"
+            log.warning(words, checkpoint.path)
+        logits = torch.cat(self.trainer.predict_loop.predictions).numpy()
+        write_predictions(out, files, logits, checkpoint.classes, calibration)
+        log.info("%d pictures by %s: %s", len(files), checkpoint.path, out)
+
+
+def _take_emphasis(said: dict[str, Any]) -> bool:
+    """Turns `emphasis_from`, a run, into the `data.class_emphasis` that its confusion matrix asks for."""
+    if not (run := said.pop("emphasis_from", None)):
+        return False
+    if said.get("data.class_emphasis"):
+        raise UserError("emphasis_from and data.class_emphasis say the same thing in two ways: drop one")
+    said["data.class_emphasis"] = confusion_emphasis(RunFolder(Path(run)))
+    return True
 
 
 def _explain(error: ArgumentError, known: list[str]) -> str:
     """The parser's message in one line, with the nearest key there is."""
-    message = " ".join(str(error).split())
+    message = one_line(error)
     unknown = re.search(r"unrecognized arguments: (\S+)|does not accept option '(\S+)'", message)
     if unknown is None:
         return message
     key = (unknown[1] or unknown[2]).removeprefix("--").partition("=")[0]
-    return f"unknown option {key}{nearest(key, known)}"
+    return f"unknown option {key}{what_became_of(key) or nearest(key, known)}"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gfnet_pl.data.batches import Batch
+from gfnet_pl.model.gfnet import GFNet
 
 LARGEST = 2**23  # numbers in an activation of a part: 32 MiB in float32, 16 in bf16
 
@@ -30,6 +31,12 @@ def in_parts(batch: Batch, numbers: int, device: torch.device) -> list[Batch]:
     cuts = [slice(start, start + size) for start in range(0, images, size)]
     seeds = batch.seeds
     return [Batch(batch.images[cut], batch.labels[cut], None if seeds is None else seeds[cut]) for cut in cuts]
+
+
+def largest_activation(net: GFNet) -> int:
+    """Numbers in the largest activation of one image: the hidden one of an MLP."""
+    height, width = net.map_size
+    return height * width * max(module.out_features for module in net.blocks.modules() if isinstance(module, nn.Linear))
 
 
 def mean_loss(loss_of: Callable[[Batch], Tensor], parts: list[Batch], parameters: Sequence[nn.Parameter]) -> Tensor:

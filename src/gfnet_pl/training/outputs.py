@@ -1,7 +1,7 @@
 """What the net says of every evaluated picture, kept in the order of its set, whatever the number of devices."""
 
 from collections import defaultdict
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,16 +10,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from gfnet_pl.data.batches import Batch
+from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.run.results import SetResults
 from gfnet_pl.training.classifier import GFNetClassifier
 
 _Part = tuple[npt.NDArray[np.int64], Tensor, Tensor]
-
-
-class Outputs(NamedTuple):
-    """Of a set, in the order of its pictures: `logits` (N, classes) and `features` (N, C), float32 on the CPU."""
-
-    logits: Tensor
-    features: Tensor
 
 
 class KeepOutputs(Callback):
@@ -30,7 +25,7 @@ class KeepOutputs(Callback):
     """
 
     def __init__(self) -> None:
-        self.sets: dict[str, Outputs] = {}
+        self.sets: dict[str, SetResults] = {}
         self._parts: dict[str, list[_Part]] = defaultdict(list)
 
     def on_validation_batch_end(
@@ -59,28 +54,31 @@ class KeepOutputs(Callback):
         self._keep(pl_module.test_sets[dataloader_idx], loaders[dataloader_idx].sampler[batch_idx].images, outputs)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._put_together(["val"], trainer.world_size)
+        self._put_together(["val"], trainer)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GFNetClassifier)
-        self._put_together(pl_module.test_sets, trainer.world_size)
+        self._put_together(pl_module.test_sets, trainer)
 
     def _keep(self, split: str, places: npt.NDArray[np.int64], outputs: dict[str, Tensor]) -> None:
         # They stay where they are until the set is through: a copy for each batch would make a GPU wait.
         self._parts[split].append((places, outputs["logits"], outputs["features"]))
 
-    def _put_together(self, splits: list[str], ranks: int) -> None:
+    def _put_together(self, splits: list[str], trainer: Trainer) -> None:
+        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # the command line makes no other
         self.sets = {}
         for split in splits:  # also those of which this rank had no batch: all ranks must take part
             kept = self._parts[split]
             parts = [(places, logits.float().cpu(), features.float().cpu()) for places, logits, features in kept]
-            if ranks > 1:
-                of_ranks: list[list[_Part]] = [[] for _ in range(ranks)]
+            if trainer.world_size > 1:
+                of_ranks: list[list[_Part]] = [[] for _ in range(trainer.world_size)]
                 torch.distributed.all_gather_object(of_ranks, parts)
                 parts = [part for each in of_ranks for part in each]
             order = torch.from_numpy(np.concatenate([places for places, _, _ in parts])).argsort()
-            self.sets[split] = Outputs(
-                torch.cat([logits for _, logits, _ in parts])[order],
-                torch.cat([features for _, _, features in parts])[order],
+            self.sets[split] = SetResults(
+                pictures=[picture for picture in data.pictures if picture.split == split],
+                labels=data.sets[split].labels,
+                logits=torch.cat([logits for _, logits, _ in parts])[order].numpy(),
+                features=torch.cat([features for _, _, features in parts])[order].numpy(),
             )
         self._parts.clear()

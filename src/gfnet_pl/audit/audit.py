@@ -18,21 +18,23 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from rich.console import Console
 
-from gfnet_pl.data.audit_page import write_page
-from gfnet_pl.data.audit_report import Audit, Duplicates, Leak, Pair, findings_table
+from gfnet_pl.audit.findings import Audit, Duplicates, Leak, Pair, findings_table
+from gfnet_pl.audit.page import write_page
 from gfnet_pl.data.cache import Cached, cached_images
 from gfnet_pl.data.duplicates import Ints, Prints, clusters, fingerprints, nearest_twins
 from gfnet_pl.data.groups import assign_groups
-from gfnet_pl.data.hand_signs import hand_signs_root
 from gfnet_pl.data.layouts import Found, Picture, scan, table_of
-from gfnet_pl.data.splits import EVALUATED, draw_splits, read_splits
+from gfnet_pl.data.splits import EVALUATED, SplitRule, draw_splits, read_splits
 from gfnet_pl.errors import OneLineParser, UserError
+from gfnet_pl.hand_signs.files import hand_signs_root
+from gfnet_pl.processes import cores
 
 SIZE = (96, 96)  # the data module's default, so that its cache is used
 WORST = 24  # pairs shown of each kind
@@ -69,11 +71,9 @@ def audit(found: Found, cached: Cached, *, splits: Path | None = None, group_by:
         split_of = {picture.path: picture.split for picture in drawn}
         return _leak(title, prints, cluster, [split_of.get(picture.path, "unused") for picture in pictures])
 
-    def drawn_leak(title: str, drawn_from: list[Picture], split_by: str) -> Leak:
+    def drawn_leak(title: str, drawn_from: list[Picture], split_by: Literal["image", "group"]) -> Leak:
         try:
-            drawn = draw_splits(
-                drawn_from, val_fraction=0.1, holdout_per_class=0, train_per_class=None, seed=1, split_by=split_by
-            )
+            drawn = draw_splits(drawn_from, SplitRule(split_by=split_by), seed=1)
         except UserError as error:
             return Leak(title, {}, None, f"cannot be drawn: {error}")
         return leak(title, drawn)
@@ -234,7 +234,7 @@ def _headers(paths: Sequence[Path]) -> tuple[Counter[str], Counter[str]]:
                 found.append((f"{image.width} x {image.height}", image.mode))
         return found
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
+    with warnings.catch_warnings(), ThreadPoolExecutor(cores()) as threads:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only the header is read
         for part in threads.map(read, range(0, len(paths), _CHUNK)):
             sizes.update(size for size, _ in part)

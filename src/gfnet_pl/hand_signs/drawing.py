@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from gfnet_pl.data.hand_poses import BONES, CLASSES, KNUCKLES, PALM, POSES, RADII, Capsule, Pose, Vector
+from gfnet_pl.hand_signs.poses import BONES, CLASSES, KNUCKLES, PALM, POSES, RADII, Capsule, Pose, Vector
 
 Floats = npt.NDArray[np.float32]
 

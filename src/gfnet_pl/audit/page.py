@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gfnet_pl.data.audit_report import Audit, Duplicates, Pair
+from gfnet_pl.audit.findings import Audit, Duplicates, Pair
 
 _STYLE = """
 :root { color-scheme: light dark; }

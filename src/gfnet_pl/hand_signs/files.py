@@ -13,25 +13,21 @@ people's hands.
 import errno
 import hashlib
 import json
-import multiprocessing
 import os
 import secrets
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.synchronize import Event
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from PIL import Image
 
-from gfnet_pl.data.hand_drawing import render
-from gfnet_pl.data.hand_poses import CLASSES
 from gfnet_pl.errors import UserError
+from gfnet_pl.files import cache_folder
+from gfnet_pl.hand_signs.drawing import render
+from gfnet_pl.hand_signs.poses import CLASSES
+from gfnet_pl.processes import EndedEarly, cores, in_processes
 
 __all__ = ["CLASSES", "hand_signs_root", "render", "write_hand_signs"]
 
@@ -41,7 +37,6 @@ TESTS = 4  # test pictures a class
 PARTIAL = ".hand-signs-partial-"
 STALE = 3600  # seconds without a finished signer after which a partial folder belongs to a run that was killed
 Settings = dict[str, int]
-_stop: Event | None = None  # in a worker: set when the run was interrupted
 
 
 def hand_signs_root(*, signers: int = 64, frames: int = 6, unseen_signers: int = 8, seed: int = 0) -> Path:
@@ -54,16 +49,14 @@ def hand_signs_root(*, signers: int = 64, frames: int = 6, unseen_signers: int =
         seed: As for `write_hand_signs`.
 
     Returns:
-        The data set's folder, below `$XDG_CACHE_HOME/gfnet_pl` or `~/.cache/gfnet_pl`.
+        The data set's folder, below `files.cache_folder()`.
 
     Raises:
         UserError: As for `write_hand_signs`.
     """
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"  # a relative value is invalid: ignored
     name = f"hand-signs-v{FORMAT}-{signers}x{frames}-unseen{unseen_signers}-seed{seed}"
     return write_hand_signs(
-        home / "gfnet_pl" / name, signers=signers, frames=frames, unseen_signers=unseen_signers, seed=seed
+        cache_folder() / name, signers=signers, frames=frames, unseen_signers=unseen_signers, seed=seed
     )
 
 
@@ -95,7 +88,7 @@ def write_hand_signs(
         UserError: For numbers out of range, if `out` exists and is anything else, or if it cannot be written.
     """
     settings = {"signers": signers, "frames": frames, "unseen_signers": unseen_signers, "seed": seed}
-    processes = _cores() if processes is None else processes
+    processes = cores() if processes is None else processes
     for name, value, least in (*((k, v, k != "seed") for k, v in settings.items()), ("processes", processes, 1)):
         if value < least:
             raise UserError(f"hand signs: {name} is {value}; give {int(least)} or more")
@@ -114,11 +107,8 @@ def write_hand_signs(
             shutil.rmtree(partial, ignore_errors=True)  # nothing is left there after the rename
     except OSError as error:
         raise UserError(_advice(target.parent, error)) from error
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"{target}: a rendering process ended early; free some memory, or use one process; a script (a file, not "
-            "standard input) must call this below `if __name__ == '__main__':`"
-        ) from error
+    except EndedEarly:
+        raise UserError(f"{target}: a rendering process ended early; free some memory, or use one process") from None
     if not won:
         _check(target, settings)
     return out
@@ -166,10 +156,6 @@ def _advice(folder: Path, error: OSError) -> str:
     return f"{folder}: cannot write the hand signs ({error.strerror or error}); choose a folder that you may write to"
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _pictures(signer: int, settings: Settings) -> Iterator[tuple[str, str, int]]:
     """(relative name, class, frame) of all of a signer's pictures."""
     signers, frames = settings["signers"], settings["frames"]
@@ -208,43 +194,26 @@ def _fill(folder: Path, settings: Settings, processes: int, progress: bool) -> N
 
 
 def _rendered(folder: Path, people: range, settings: Settings, processes: int) -> Iterator[dict[str, str]]:
-    """The digests of each signer's pictures, in the order in which the signers are finished."""
+    """The digests of each signer's pictures, signer by signer."""
     if processes == 1:
         for signer in people:
             yield _write_signer(folder, signer, settings)
         return
-    context = multiprocessing.get_context("spawn")  # fork is unsafe beside torch's threads
-    stop = context.Event()
-    pool = ProcessPoolExecutor(processes, context, _start_worker, (stop,))
-    try:
-        for task in as_completed([pool.submit(_write_signer, folder, signer, settings) for signer in people]):
-            yield task.result()
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)  # no worker may write while the folder is being removed
+    # Closed before the folder is removed: then no process writes there any more.
+    with closing(in_processes(_render, people, str(folder), settings, processes=processes)) as answers:
+        for digests, _ in answers:
+            yield digests
 
 
-def _start_worker(stop: Event) -> None:
-    global _stop
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    # Idle workers hold both ends of their queue, so they would outlive a parent that was killed.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _render(signer: int, folder: str, settings: Settings) -> tuple[dict[str, str], bytes]:
+    """A child process's work."""
+    return _write_signer(Path(folder), signer, settings), b""
 
 
 def _write_signer(folder: Path, signer: int, settings: Settings) -> dict[str, str]:
-    """Writes a signer's pictures; gives the sha256 of each one's pixels by relative name."""
+    """Writes a signer's pictures; gives the SHA-256 of each one's pixels by relative name."""
     digests = {}
     for name, label, frame in _pictures(signer, settings):
-        if _stop is not None and _stop.is_set():
-            break
         pixels = render(label, signer=signer, frame=frame, seed=settings["seed"])
         Image.fromarray(pixels).save(folder / name, compress_level=1)
         digests[name] = hashlib.sha256(pixels.tobytes()).hexdigest()

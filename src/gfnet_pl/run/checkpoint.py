@@ -1,0 +1,95 @@
+"""What a checkpoint holds: its run's stage, settings, finished epochs and classes, and the weights of a net."""
+
+import inspect
+import pickle
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.run.folder import RunFolder, run_of
+
+RECORD = "gfnet_pl"  # the checkpoint's entry with the run's stage, resolved config and random state
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that `gfnet fit` wrote.
+
+    Attributes:
+        path: The file.
+        stage: The stage of the run that wrote it; None where no `gfnet` command did.
+        epochs: Finished epochs.
+        settings: Its run's resolved settings by dotted key, such as "model.dim".
+        weights: The classifier's state dict.
+    """
+
+    path: Path
+    stage: str | None
+    epochs: int
+    settings: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Reads a checkpoint; the weights are mapped and not read yet.
+
+        Raises:
+            UserError: No such file, not readable, or not a GFNetClassifier's.
+        """
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise UserError(f"--ckpt_path: {path} is no checkpoint, or a damaged one")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except FileNotFoundError:
+            raise UserError(f"--ckpt_path: {path} does not exist") from None
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+            raise UserError(f"--ckpt_path: {path} cannot be read as a checkpoint ({one_line(error)})") from None
+        model = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+        weights = content.get("state_dict", {}) if isinstance(content, dict) else {}
+        if not model.get("classes") or "net.pos_embed" not in weights:
+            raise UserError(f"--ckpt_path: {path} is no checkpoint of a GFNetClassifier; give one that gfnet fit wrote")
+        record = content.get(RECORD, {})
+        settings = dict(_dotted(record.get("config", {}) | {"model": model}))
+        return cls(path, record.get("stage"), _finished_epochs(content), settings, weights)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names, in the order of the logits."""
+        names: list[str] = self.settings["model.classes"]
+        return names
+
+    @property
+    def run(self) -> RunFolder | None:
+        """The run that it lies in; None where it was moved out of it."""
+        return run_of(self.path)
+
+    def net(self) -> GFNet:
+        """The net with these weights, on the CPU, for evaluation."""
+        known = [name for name in inspect.signature(GFNet).parameters if f"model.{name}" in self.settings]
+        arguments: dict[str, Any] = {name: self.settings[f"model.{name}"] for name in known}
+        net = GFNet(**arguments | {"num_classes": len(self.classes)})
+        of_net = {name: value for name, value in self.weights.items() if name.startswith("net.")}
+        net.load_state_dict({name.removeprefix("net."): value for name, value in of_net.items()})
+        return net.eval()
+
+
+def _dotted(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """A config's settings by dotted key; a value that is a dict itself, such as class_emphasis, stays one."""
+    for key, value in settings.items():
+        name = prefix + key
+        if isinstance(value, dict) and (not prefix or name == "data.augment"):
+            yield from _dotted(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _finished_epochs(content: dict[str, Any]) -> int:
+    """A checkpoint's `epoch` is the one that it was written in, which may be half done."""
+    batches = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    return int(content["epoch"]) + bool(batches["is_last_batch"])

@@ -1,0 +1,41 @@
+"""The confusion matrix of a run's last validation, and how often to draw each class because of it."""
+
+import csv
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.files import replacing
+from gfnet_pl.run.folder import RunFolder
+
+
+def write_confusion(run: RunFolder, classes: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
+    """Writes `counts` (C, C), rows are true classes."""
+    with replacing(run.confusion) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("true", *classes))
+        writer.writerows((name, *row) for name, row in zip(classes, counts.tolist(), strict=True))
+
+
+def confusion_emphasis(run: RunFolder) -> dict[str, float]:
+    """Emphasis from a run's validation: 1 for a class without errors, 2 for the one with the largest share of them.
+
+    A class's errors are its pictures that were taken for others and the others' that were taken for it.
+
+    Raises:
+        UserError: The matrix is missing or cannot be read.
+    """
+    path = run.confusion
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        counts = np.array([row[1:] for row in rows], np.int64).reshape(len(header) - 1, len(header) - 1)
+        errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    except FileNotFoundError:
+        raise UserError(f"emphasis_from: {path} does not exist; name the folder of a run") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"emphasis_from: {path} cannot be read as a confusion matrix ({one_line(error)})") from None
+    shares = errors / np.maximum(1, counts.sum(1))
+    return {name: float(1 + share / max(shares.max(), 1e-9)) for name, share in zip(header[1:], shares, strict=True)}

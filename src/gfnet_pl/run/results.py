@@ -1,0 +1,344 @@
+"""What `gfnet test` leaves in a run's folder, and the report reads: a row per picture, the figures, the calibration.
+
+- `predictions.csv`: path, split, group, label, prediction, probability (calibrated) and the three likeliest classes.
+- `outputs.npz`: each set's logits and features, in the order of those rows.
+- `metrics.json`: the figures of every set, see `figures.SetFigures`.
+- beside the checkpoint, `best.calibration.json`: the temperature and the thresholds that `gfnet predict` uses.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gfnet_pl.data.manifest import Picture
+from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.evaluation.calibration import Calibration, Floats, Ints, Rejection, probabilities
+from gfnet_pl.evaluation.figures import Gap, SetFigures, gap, set_figures
+from gfnet_pl.files import replacing
+from gfnet_pl.run.checkpoint import Checkpoint
+from gfnet_pl.run.folder import RunFolder, calibration_beside, run_of
+
+FITTED_ON = "val"  # never on a set whose figures are to be believed
+_COLUMNS = ("path", "split", "group", "label", "prediction", "probability", "top3")
+_PREDICTED = ("path", "prediction", "probability", "top3", "accepted")
+
+
+@dataclass(frozen=True)
+class SetResults:
+    """What the net says of a set, picture by picture.
+
+    Attributes:
+        pictures: N, with their groups; the split of each is the name of its set.
+        labels: (N,) positions in the class names.
+        logits: (N, classes) float32; fewer rows where only a part of the set was evaluated.
+        features: (N, C) float32, the mean of the net's last tokens; as many rows as `logits`.
+    """
+
+    pictures: list[Picture]
+    labels: Ints
+    logits: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, sets: Iterable["SetResults"]) -> "SetResults":
+        """Several sets as one, set after set."""
+        sets = list(sets)
+        return cls(
+            pictures=[picture for each in sets for picture in each.pictures],
+            labels=np.concatenate([each.labels for each in sets]),
+            logits=np.concatenate([each.logits for each in sets]),
+            features=np.concatenate([each.features for each in sets]),
+        )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every picture was evaluated."""
+        return len(self.logits) == len(self.labels)
+
+    @property
+    def bad(self) -> Ints:
+        """Positions of the pictures for which the net gives a number that is not finite."""
+        return np.flatnonzero(~np.isfinite(self.logits).all(1) | ~np.isfinite(self.features).all(1))
+
+    @property
+    def groups(self) -> list[str]:
+        """(N,) "" where not known."""
+        return [picture.group for picture in self.pictures]
+
+    @cached_property
+    def predictions(self) -> Ints:
+        """(N,) positions in the class names."""
+        places: Ints = self.logits.argmax(1)
+        return places
+
+
+@dataclass(frozen=True)
+class Results:
+    """All evaluated sets of a checkpoint.
+
+    Attributes:
+        classes: Names, in the order of the logits.
+        checkpoint: `path` (as the command had it), `sha256`, `stage` and `epochs`.
+        source: What a figure on this data must be read with, see `ImageDataModule.source`.
+        root: The data's folder or manifest, absolute; None for the embedded data.
+        known: Sets with pictures of groups that training has, or of no known group: drawn picture by picture.
+        sets: By name.
+    """
+
+    classes: list[str]
+    checkpoint: dict[str, Any]
+    source: str
+    root: str | None
+    known: list[str]
+    sets: dict[str, SetResults]
+
+    @classmethod
+    def of(
+        cls,
+        checkpoint: Checkpoint,
+        sets: dict[str, SetResults],
+        *,
+        source: str,
+        root: str | None,
+        trained: Iterable[Picture],
+    ) -> "Results":
+        """Puts the evaluated sets of a checkpoint together.
+
+        Args:
+            checkpoint: What was evaluated.
+            sets: By name.
+            source: See above.
+            root: As the command had it.
+            trained: The training pictures.
+
+        Raises:
+            UserError: Only a part of a set was evaluated, or the net gave numbers that are not finite.
+        """
+        for name, each in sets.items():
+            _refuse_a_part(name, each)
+            _refuse_bad_outputs(name, each)
+        groups = {picture.group for picture in trained} | {""}
+        return cls(
+            classes=checkpoint.classes,
+            checkpoint={
+                "path": str(checkpoint.path),
+                "sha256": sha256(checkpoint.path),
+                "stage": checkpoint.stage,
+                "epochs": checkpoint.epochs,
+            },
+            source=source,
+            root=root and str(Path(root).absolute()),
+            known=[name for name, each in sets.items() if groups.intersection(each.groups)],
+            sets=sets,
+        )
+
+    @cached_property
+    def everything(self) -> SetResults:
+        """All evaluated pictures, set after set, so that a position names one of them."""
+        return SetResults.joined(self.sets.values())
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Fitted on the validation set; temperature 1 and no thresholds where there is none."""
+        part = self.sets.get(FITTED_ON)
+        return Calibration.fit(part.logits, part.labels) if part else Calibration()
+
+    @cached_property
+    def figures(self) -> dict[str, SetFigures]:
+        """The figures of each set."""
+        return {
+            name: set_figures(each.logits, each.labels, each.groups, self.classes, self.calibration)
+            for name, each in self.sets.items()
+        }
+
+    @cached_property
+    def gap(self) -> Gap | None:
+        """Known groups less unknown ones."""
+        return gap(self.figures, self.known)
+
+    def probabilities(self, part: SetResults) -> Floats:
+        """(N, classes) calibrated, of one of the sets or of everything."""
+        return probabilities(part.logits, self.calibration.temperature)
+
+
+def _refuse_a_part(name: str, each: SetResults) -> None:
+    if not each.is_whole:
+        raise UserError(
+            f"only {len(each.logits):,} of {len(each.labels):,} {name} pictures were scored, and figures of a part "
+            "would pass for those of the whole: drop --trainer.limit_…_batches and --trainer.fast_dev_run"
+        )
+
+
+def _refuse_bad_outputs(name: str, each: SetResults) -> None:
+    """Nothing that is counted from such numbers would mean anything."""
+    if len(bad := each.bad):
+        raise UserError(
+            f"the net gives no finite numbers for {len(bad):,} of {len(each.labels):,} {name} pictures, first "
+            f"{each.pictures[bad[0]].path}: its weights are not finite, or --trainer.precision is too coarse; "
+            "test another checkpoint, or train again with a lower model.lr"
+        )
+
+
+def write_results(results: Results) -> RunFolder:
+    """Writes the four files of this module's description into the checkpoint's run; older ones are replaced.
+
+    Returns:
+        The run; where the checkpoint lies in none, the folder that it lies in.
+    """
+    checkpoint = Path(results.checkpoint["path"])
+    run = run_of(checkpoint) or RunFolder(checkpoint.parent)
+    with replacing(run.predictions) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for name, each in results.sets.items():
+            named_rows = likeliest(results.probabilities(each), results.classes)
+            for picture, named in zip(each.pictures, named_rows, strict=True):
+                writer.writerow((picture.path, name, picture.group, picture.label, *named))
+    arrays = {f"{name}/logits": each.logits for name, each in results.sets.items()}
+    arrays |= {f"{name}/features": each.features for name, each in results.sets.items()}
+    with replacing(run.outputs, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    calibration = {
+        "fitted_on": FITTED_ON if FITTED_ON in results.sets else None,
+        "sha256": results.checkpoint["sha256"],
+        "temperature": results.calibration.temperature,
+        "rejections": [rejection._asdict() for rejection in results.calibration.rejections],
+    }
+    record = {
+        "checkpoint": results.checkpoint,
+        "source": results.source,
+        "root": results.root,
+        "classes": results.classes,
+        "known": results.known,
+        "calibration": calibration,
+        "gap": results.gap and asdict(results.gap),
+        "sets": {
+            name: asdict(each) | {"bins": [row._asdict() for row in each.bins]}
+            for name, each in results.figures.items()
+        },
+    }
+    with replacing(run.metrics) as file:
+        file.write(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    with replacing(calibration_beside(checkpoint)) as file:
+        file.write(json.dumps(calibration, indent=1) + "\n")
+    return run
+
+
+def read_metrics(run: RunFolder) -> dict[str, Any]:
+    """The figures as they are stored, plain values."""
+    record: dict[str, Any] = json.loads(run.metrics.read_text(encoding="utf-8"))
+    return record
+
+
+def read_results(run: RunFolder) -> Results | None:
+    """Reads what `write_results` wrote; None where the run has not been tested.
+
+    Raises:
+        UserError: The files do not go together or cannot be read.
+    """
+    if not run.metrics.is_file():
+        return None
+    try:
+        record = read_metrics(run)
+        number = {name: place for place, name in enumerate(record["classes"])}
+        rows: dict[str, list[Picture]] = {name: [] for name in record["sets"]}
+        with run.predictions.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file, strict=True):
+                rows[row["split"]].append(Picture(row["path"], row["label"], row["split"], row["group"]))
+        with np.load(run.outputs, allow_pickle=False) as arrays:
+            sets = {
+                name: SetResults(
+                    pictures=pictures,
+                    labels=np.array([number[picture.label] for picture in pictures], np.int64),
+                    logits=arrays[f"{name}/logits"],
+                    features=arrays[f"{name}/features"],
+                )
+                for name, pictures in rows.items()
+            }
+        if not all(each.is_whole for each in sets.values()):
+            raise ValueError(f"{run.predictions.name} and {run.outputs.name} are of different tests")
+        return Results(
+            classes=record["classes"],
+            checkpoint=record["checkpoint"],
+            source=record["source"],
+            root=record["root"],
+            known=record["known"],
+            sets=sets,
+        )
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(
+            f"{run.path}: what gfnet test left there cannot be read ({one_line(error)}); run gfnet test again"
+        ) from None
+
+
+def write_predictions(
+    file: Path, paths: Iterable[Path], logits: npt.ArrayLike, classes: Sequence[str], calibration: Calibration | None
+) -> None:
+    """Writes a row for each picture that nobody has labelled.
+
+    The columns are path, prediction (the likeliest class), its probability, the three likeliest classes, and accepted:
+    "yes" where at most 1 % of such predictions are wrong on validation, else "no"; empty without a calibration.
+
+    Args:
+        file: The CSV file to write, or to replace.
+        paths: N.
+        logits: (N, classes).
+        classes: Names.
+        calibration: Of the checkpoint; where it is None, the probabilities are as the net gives them.
+    """
+    shares = probabilities(logits, calibration.temperature if calibration else 1.0)
+    accepted = _accepted(shares.max(1), calibration)
+    with replacing(file) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(_PREDICTED)
+        rows = zip(paths, likeliest(shares, classes), accepted, strict=True)
+        writer.writerows((path, *row, verdict) for path, row, verdict in rows)
+
+
+def _accepted(confidences: Floats, calibration: Calibration | None) -> Iterator[str]:
+    if calibration is None or not calibration.rejections:  # nothing was fitted
+        yield from [""] * len(confidences)
+        return
+    threshold = calibration.rejections[0].threshold
+    for confidence in confidences:
+        yield "yes" if threshold is not None and confidence >= threshold else "no"
+
+
+def likeliest(shares: Floats, classes: Sequence[str]) -> Iterable[tuple[str, str, str]]:
+    """Of (N, classes) probabilities, each row's likeliest class, its probability and "A:0.98 F:0.01 M:0.00"."""
+    places = np.argsort(-shares, axis=1, kind="stable")[:, :3]
+    for top, values in zip(places.tolist(), np.take_along_axis(shares, places, 1).tolist(), strict=True):
+        named = [f"{classes[place]}:{value:.4f}" for place, value in zip(top, values, strict=True)]
+        yield classes[top[0]], f"{values[0]:.4f}", " ".join(named)
+
+
+def read_calibration(checkpoint: Path) -> Calibration | None:
+    """The calibration of a checkpoint; None where there is none, or it is of other weights in a file of this name.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    file = calibration_beside(checkpoint)
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["sha256"] != sha256(checkpoint):
+            return None
+        return Calibration(float(found["temperature"]), [Rejection(**each) for each in found["rejections"]])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} cannot be read ({one_line(error)}); remove it, or run gfnet test again") from None
+
+
+def sha256(file: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,25 @@
+import pytest
+
+from gfnet_pl.files import replacing
+
+
+@pytest.mark.parametrize(("mode", "content"), [("w", "a\r\nä\n"), ("wb", b"\x00\n")])
+def test_a_file_is_replaced_by_exactly_what_is_written(tmp_path, mode, content):
+    path = tmp_path / "file"
+    path.write_bytes(b"old and longer than the new one")
+    with replacing(path, mode) as file:
+        file.write(content)
+        assert path.read_bytes().startswith(b"old")
+    assert path.read_bytes() == (content if mode == "wb" else content.encode())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path, there):
+    path = tmp_path / "file"
+    if there:
+        path.write_text("old")
+    with pytest.raises(ValueError, match="half way"), replacing(path) as file:
+        file.write("new")
+        raise ValueError("half way")
+    assert [(found, found.read_text()) for found in tmp_path.iterdir()] == ([(path, "old")] if there else [])
