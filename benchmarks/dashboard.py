@@ -1,7 +1,7 @@
-"""What the dashboard costs: seconds spent in its hooks, of those that an epoch of a real run takes.
+"""What the dashboard costs: seconds spent in its hooks, and their share of the time of an epoch in a real run.
 
-Trains on the embedded data in a temporary folder, and prints a table by callback. Other jobs on the machine slow both
-down alike. What TensorBoard's own thread writes meanwhile is in the epoch's time alone.
+Trains on the embedded data in a temporary folder, and prints a table by callback. Other jobs on the machine slow down
+the hooks and the training alike. What TensorBoard's own thread writes meanwhile counts only in the epoch's time.
 
     python benchmarks/dashboard.py --config base.yaml --config quick.yaml --config robust.yaml
 """
@@ -42,7 +42,7 @@ def main() -> None:
     values, options = parser.parse_known_args()
     once: dict[str, float] = defaultdict(float)
     later: dict[str, float] = defaultdict(float)
-    stamps: list[float] = []  # when the training starts, and the ends of its epochs
+    stamps: list[float] = []  # when the training starts and when each epoch ends
 
     def timed(work: Callable[..., Any], name: str) -> Callable[..., Any]:
         single = name in ONCE or work.__name__ in ("on_train_start", "on_train_end")
@@ -71,7 +71,7 @@ def main() -> None:
         gfnet(["fit", *configs, f"--trainer.max_epochs={values.epochs}", *options])
     epoch = (stamps[-1] - stamps[0]) / values.epochs
     print(f"\n{values.epochs} epochs of {epoch:.2f} s\n")
-    print("| | once, s | an epoch, s | share of an epoch |\n|---|---|---|---|")
+    print("| | once, s | per epoch, s | share of an epoch |\n|---|---|---|---|")
     for callback in CALLBACKS:
         row(callback.__name__, once, later, values.epochs, epoch)
         for part in PARTS if callback is dashboard.Validation else ():
