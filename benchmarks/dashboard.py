@@ -1,7 +1,7 @@
-"""What the dashboard costs: seconds spent in its hooks, of those that an epoch of a real run takes.
+"""What the dashboard costs: seconds spent in its hooks, and their share of the time of an epoch in a real run.
 
-Trains on the embedded data in a temporary folder, and prints a table by callback. Other jobs on the machine slow both
-down alike. What TensorBoard's own thread writes meanwhile is in the epoch's time alone.
+Trains on the embedded data in a temporary folder, and prints a table by callback. Other jobs on the machine slow down
+the hooks and the training alike. What TensorBoard's own thread writes meanwhile counts only in the epoch's time.
 
     python benchmarks/dashboard.py --config base.yaml --config quick.yaml --config robust.yaml
 """
@@ -19,6 +19,7 @@ from gfnet_pl.cli import main as gfnet
 from gfnet_pl.training import dashboard
 from gfnet_pl.training.callbacks import Throughput
 from gfnet_pl.training.outputs import KeepOutputs
+from gfnet_pl.training.validation_pages import ValidationPages
 
 CALLBACKS = (
     KeepOutputs,
@@ -30,7 +31,7 @@ CALLBACKS = (
     dashboard.HyperParameters,
     Throughput,
 )
-PARTS = ("show_confusion", "show_worst_errors", "show_confidences", "show_curves", "show_features")  # of Validation
+PARTS = ("_show_confusion", "_show_worst_errors", "_show_confidences", "_show_curves", "show_features")  # of Validation
 ONCE = ("FirstBatch", "ClassBalance", "show_features")
 RECIPE_EPOCHS = 20
 
@@ -42,7 +43,7 @@ def main() -> None:
     values, options = parser.parse_known_args()
     once: dict[str, float] = defaultdict(float)
     later: dict[str, float] = defaultdict(float)
-    stamps: list[float] = []  # when the training starts, and the ends of its epochs
+    stamps: list[float] = []  # when the training starts and when each epoch ends
 
     def timed(work: Callable[..., Any], name: str) -> Callable[..., Any]:
         single = name in ONCE or work.__name__ in ("on_train_start", "on_train_end")
@@ -64,14 +65,14 @@ def main() -> None:
             if hook.startswith("on_"):
                 setattr(callback, hook, timed(method, callback.__name__))
     for part in PARTS:
-        setattr(dashboard, part, timed(getattr(dashboard, part), part))
+        setattr(ValidationPages, part, timed(getattr(ValidationPages, part), part))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         configs = [word for config in values.config for word in ("--config", config)]
         gfnet(["fit", *configs, f"--trainer.max_epochs={values.epochs}", *options])
     epoch = (stamps[-1] - stamps[0]) / values.epochs
     print(f"\n{values.epochs} epochs of {epoch:.2f} s\n")
-    print("| | once, s | an epoch, s | share of an epoch |\n|---|---|---|---|")
+    print("| | once, s | per epoch, s | share of an epoch |\n|---|---|---|---|")
     for callback in CALLBACKS:
         row(callback.__name__, once, later, values.epochs, epoch)
         for part in PARTS if callback is dashboard.Validation else ():

@@ -1,11 +1,11 @@
-"""What the data engine costs: building the cache, start-up, batches and memory; beside Pillow and plain PyTorch.
+"""What the data engine costs: building the cache, start-up, batches and memory, compared with Pillow and plain PyTorch.
 
     OMP_NUM_THREADS=1 python benchmarks/data_engine.py             # all, about 15 minutes on 2 cores
     OMP_NUM_THREADS=1 python benchmarks/data_engine.py build batch
 
-Pictures are hand signs from the embedded data set, enlarged, with noise; separate files of a few hundred contents. What
-is compared runs in turn in one process, and a figure is the median of the repeats; a ratio is the median of the ratios
-of neighbours, so that another program on the same cores disturbs it less.
+The pictures are hand signs from the embedded data set, enlarged, with noise: many separate files, with a few hundred
+different contents. What is compared runs alternately in one process. A figure is the median of the repeats. A ratio is
+the median of the ratios of neighbouring measurements, so that another program on the same cores disturbs it less.
 """
 
 import argparse
@@ -38,7 +38,7 @@ KINDS = {"JPEG 400 px": (400, "JPEG"), "JPEG 200 px": (200, "JPEG"), "PNG 96 px"
 
 
 def write_pictures(folder: Path, side: int, kind: str, count: int, contents: int = 400) -> list[str]:
-    """Writes `count` separate files; their names below `folder`, in folders of 5,000."""
+    """Writes `count` separate files below `folder`, 5,000 per subfolder, and returns their names."""
     sources = sorted(hand_signs_root().glob("Train/*/*.png"))
     rng = np.random.default_rng(0)
     encoded = []
@@ -60,7 +60,7 @@ def write_pictures(folder: Path, side: int, kind: str, count: int, contents: int
 
 
 def pillow_alone(paths: Sequence[str]) -> float:
-    """The least that gives the same pictures; the processor's seconds."""
+    """Reads the pictures with as little work as possible; returns seconds of processor time."""
     start = time.process_time()
     for path in paths:
         with Image.open(path) as image:
@@ -72,13 +72,13 @@ def pillow_alone(paths: Sequence[str]) -> float:
 
 
 def processor() -> float:
-    """Seconds of this process and of the children that have ended."""
+    """Processor seconds of this process and of its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 class PlainDataset(Dataset[tuple[torch.Tensor, int]]):
-    """What most projects have: a file is opened whenever an image is wanted."""
+    """What most projects use: the file is opened each time an image is needed."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = paths
@@ -99,7 +99,11 @@ def seconds(job: Callable[[], object]) -> float:
 
 
 def build(work: Path, repeats: int, scale: float) -> None:
-    """The ratio of processor times has the children's start in it, and says what wall time would without others."""
+    """Measures how fast a cache is built.
+
+    The ratio of processor times includes the start of the children. It is what the ratio of wall times would be if no
+    other program were running.
+    """
     print("\n### Building\n")
     print("| pictures | Pillow alone, 2 processes | decoding | ratio | ratio, processor time | whole build | ratio |")
     print("|---|---|---|---|---|---|---|")
@@ -110,7 +114,7 @@ def build(work: Path, repeats: int, scale: float) -> None:
             count = int(scale * {400: 8_000, 200: 16_000, 96: 30_000}[side])
             names = write_pictures(folder, side, kind, count)
             paths = [str(folder / name) for name in names]
-            pool.map(pillow_alone, [paths[::2], paths[1::2]], 1)  # the files are in memory from here on
+            pool.map(pillow_alone, [paths[::2], paths[1::2]], 1)  # from here on the files are in the page cache
             times, ratios = [], []
             for _ in range(repeats):
                 start = time.perf_counter()
@@ -147,7 +151,7 @@ def batch(work: Path, repeats: int, scale: float) -> None:
         return seconds(lambda: cached.images[cached.rows[wanted]])
 
     def from_files(workers: int, batches: int = 16) -> float:
-        """Seconds a batch, with the start of the workers, as in an epoch of so many."""
+        """Seconds per batch in an epoch of `batches`, including the start of the workers."""
         order = rng.permutation(count)[: batches * BATCH].tolist()
         loader = DataLoader(plain, BATCH, sampler=order, num_workers=workers)
         return seconds(lambda: [None for _ in loader]) / len(loader)
@@ -181,8 +185,8 @@ print(started, images / (time.perf_counter() - start), anonymous() - before)
 
 
 def start_up(work: Path, repeats: int, scale: float) -> None:
-    """The data module as `fit` uses it, in a process of its own each time; imports are not counted."""
-    print("\n### Start-up to the first batch, and an epoch of batches of 512 with nothing in the model's place\n")
+    """The data module as `fit` uses it, each time in a new process; imports are not counted."""
+    print("\n### Start-up to the first batch, and an epoch of batches of 512 without a model\n")
     print("| pictures | build | start-up | images/s | anonymous memory |")
     print("|---|---|---|---|---|")
     memory = {}
@@ -204,7 +208,7 @@ def start_up(work: Path, repeats: int, scale: float) -> None:
         print(f"| {count:,} | {building:.1f} s | {started:.2f} s | {rate:,.0f} | {memory[count] / 1024:.0f} MiB |")
     few, many = memory
     growth = 1024 * (memory[many] - memory[few]) / (many - few)
-    print(f"\nAnonymous memory grows by {growth:.0f} bytes a picture; the pixels are {SIZE[0] * SIZE[1]:,}.")
+    print(f"\nAnonymous memory grows by {growth:.0f} bytes per picture; its pixels take {SIZE[0] * SIZE[1]:,}.")
 
 
 PARTS = {"build": build, "batch": batch, "start": start_up}
@@ -213,11 +217,11 @@ PARTS = {"build": build, "batch": batch, "start": start_up}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "parts", nargs="*", choices=[*PARTS, []], metavar="PART", help="build, batch, start (default all)"
+        "parts", nargs="*", choices=[*PARTS, []], metavar="PART", help="build, batch, start (default: all)"
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=1.0, help="times as many pictures (default 1)")
-    parser.add_argument("--work", type=Path, help="folder for the pictures (default a temporary one)")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the number of pictures (default: 1)")
+    parser.add_argument("--work", type=Path, help="folder for the pictures (default: a temporary one)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.work) as work:
         for part in args.parts or PARTS:

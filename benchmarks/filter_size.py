@@ -1,15 +1,15 @@
 """How to read a 7 x 7 filter weight on a 12 x 12 token map, whose half spectrum has 12 x 7 frequencies.
 
-Every reading is a fixed linear map from 7 stored rows to 12 rows of the spectrum:
+Each way to read it is a fixed linear mapping from 7 stored rows to 12 rows of the spectrum:
 
-    full      12 rows, no map: the authors' own shape, for comparison
+    full      12 rows, no mapping: the authors' own shape, for comparison
     mirrored  row k uses the stored row |k|: the whole frequency range, rows k and -k share a weight (in `GlobalFilter`)
     resized   the stored rows are the signed frequencies -3..3, stretched to -6..5 by bicubic interpolation
     crop      the stored rows are the signed frequencies -3..3, the others are zero
 
 A small GFNet is trained for every reading and seed on the embedded hand signs. A seed fixes the split, the order of the
-images and the first weights of everything but the filters, so that readings are compared in pairs. Two processes may
-share the work, and an interrupted one goes on where it stopped:
+images and the initial weights of everything but the filters, so that readings are compared in pairs. Two processes can
+share the work, and an interrupted one continues where it stopped:
 
     OMP_NUM_THREADS=1 python benchmarks/filter_size.py --seeds 0 1 --out runs/filter_size.jsonl &
     OMP_NUM_THREADS=1 python benchmarks/filter_size.py --seeds 2 3 --out runs/filter_size.jsonl
@@ -51,7 +51,7 @@ READINGS: dict[str, Callable[[], Tensor] | None] = {"full": None, "mirrored": No
 
 
 class ExpandedFilter(GlobalFilter):
-    """A filter whose stored rows become the spectrum's by `expansion`, a (12, 7) matrix."""
+    """A filter whose stored rows are mapped to the rows of the spectrum by `expansion`, a (12, 7) matrix."""
 
     def __init__(self, dim: int, expansion: Tensor) -> None:
         super().__init__(dim, (ROWS, ROWS), (STORED, STORED))
@@ -163,7 +163,7 @@ def table(results: dict[tuple[str, int], dict]) -> str:
     train, val, unseen = next(iter(results.values()))["counts"]
     lines = [
         f"{train} training, {val} validation, {unseen} unseen-signer images; {len(seeds)} seeds; seed by seed: "
-        "difference from full in points.",
+        "difference from full in percentage points.",
         "",
         "| reading | runs | validation % | unseen signers % | validation, seed by seed | unseen, seed by seed |",
         "|---|---|---|---|---|---|",

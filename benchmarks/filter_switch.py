@@ -1,9 +1,9 @@
-"""Where the FFT overtakes the matrix products: forward and backward of one GlobalFilter, both ways, over map sizes.
+"""From which map size the FFT is faster than the matrix products: forward and backward of one GlobalFilter, both ways.
 
     OMP_NUM_THREADS=1 python benchmarks/filter_switch.py
 
-Set `MATRIX_MAX_TOKENS` in `gfnet_pl.model.global_filter` to the largest map where the matrices win in both precisions.
-On a CPU the time is processor time, so that another program on the same cores disturbs it little.
+Set `MATRIX_MAX_TOKENS` in `gfnet_pl.model.global_filter` to the largest map on which the matrices are faster in both
+precisions. On a CPU the time is processor time, so that another program on the same cores disturbs it little.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[7, 12, 16, 24, 32, 40, 48, 56, 64, 96])
     parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--tokens", type=int, default=4608, help="of a batch, at least one map (default 4608)")
+    parser.add_argument("--tokens", type=int, default=4608, help="tokens per batch, at least one map (default: 4608)")
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()

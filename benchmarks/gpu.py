@@ -1,11 +1,12 @@
-"""The figures of `benchmarks/performance.py` for a GPU, and what only a GPU has: TF32, compiled nets, a device cache.
+"""The figures of `benchmarks/performance.py` for a GPU, with TF32, compiled nets and pictures cached on the device.
 
     python benchmarks/gpu.py
 
     python benchmarks/gpu.py --limit     # the arithmetic of an A100, on any machine, in seconds
 
-Runs on a CPU too, smaller, with less to tell. Nets in turn, medians, ± the distance to the furthest round; a step is
-that of `gfnet fit`. Memory is the most that torch had handed out during a step (on a CPU: resident memory).
+It also runs on a CPU, with smaller batches and fewer figures. The nets are measured alternately; a figure is the
+median, ± the largest deviation from it. A step is that of `gfnet fit`. Memory is the peak of what torch had allocated
+during a step (on a CPU: resident memory).
 """
 
 import argparse
@@ -50,10 +51,10 @@ def matmul_precision(tf32: bool) -> Iterator[None]:
 
 
 def table(kind: type[Step], subjects: dict[str, nn.Module], batch_size: int, rounds: int) -> str:
-    """Rates of nets in float32, TF32 (on a GPU) and bf16."""
+    """Images per second of the nets in float32, TF32 (on a GPU) and bf16."""
     device = next(iter(subjects.values())).pos_embed.device
     operations = {name: flops(net) for name, net in subjects.items()}
-    plain = operations["textbook GFNet"]  # a transform counts for nothing
+    plain = operations["textbook GFNet"]  # a Fourier transform counts as zero operations
     operations |= {"GFNet": plain, "GFNet, compiled": plain}
     modes = {"float32": (False, False), "bf16": (True, False)}
     if device.type == "cuda":
@@ -65,7 +66,7 @@ def table(kind: type[Step], subjects: dict[str, nn.Module], batch_size: int, rou
         for name, net in subjects.items():
             steps[name, mode] = kind(net, batch_size, bf16=bf16)
     took = {}
-    for mode, (_, tf32) in modes.items():  # the precision of products is the process's: nets in turn within each
+    for mode, (_, tf32) in modes.items():  # the precision is set for the process: nets alternate within it
         with matmul_precision(tf32):
             took |= in_turn({key: step for key, step in steps.items() if key[1] == mode}, rounds, warm_up=2)
     rows = []
@@ -76,7 +77,7 @@ def table(kind: type[Step], subjects: dict[str, nn.Module], batch_size: int, rou
         share = f"{100 * rate * counted / limits[mode]:.0f} %"
         memory = f"{step.memory / 1e9:.2f}"
         rows.append([name, mode, f"{number(rate)} ± {100 * spread(times):.0f} %", share, memory])
-    return markdown(["net", "precision", "images/s", "of the matmul rate", "memory, GB"], rows)
+    return markdown(["net", "precision", "images/s", "share of the matmul rate", "memory, GB"], rows)
 
 
 def from_cache(net: nn.Module, batch_size: int, rounds: int, images: int) -> str:
@@ -103,12 +104,13 @@ def from_cache(net: nn.Module, batch_size: int, rounds: int, images: int) -> str
     return markdown(["decoded pictures", "images/s with augmentation, bf16"], rows)
 
 
-A100 = {"bf16": 312e12, "TF32": 156e12, "memory": 1.555e12}  # operations and bytes a second: NVIDIA's data sheet, 40 GB
-REPORT = {"images": 223_000, "epochs": 20}
+# Operations and bytes per second, from NVIDIA's data sheet of the 40 GB model.
+A100 = {"bf16": 312e12, "TF32": 156e12, "memory": 1.555e12}
+SOURCE_STUDY = {"images": 223_000, "epochs": 20}
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes that operations read and write, if each takes its tensors from memory and puts them there."""
+    """Counts the bytes that operations read and write, if each reads its tensors from memory and writes them back."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,12 +125,12 @@ class Traffic(TorchDispatchMode):
 
 
 def limit(dim: int, depth: int, batch_size: int = 64) -> str:
-    """What an A100 needs at least for the report's training: its arithmetic, and eager PyTorch's memory traffic."""
+    """The least time an A100 needs for the source study's training: by arithmetic, and by eager memory traffic."""
     ours, plain, _ = nets(dim, depth, dropout=0.2)
     operations = 3 * flops(plain)
-    net = ours.to("meta").train()  # tensors without numbers
+    net = ours.to("meta").train()  # tensors without data
     images = torch.zeros(batch_size, 1, 96, 96, dtype=torch.uint8, device="meta")
-    trained = REPORT["images"] * REPORT["epochs"]
+    trained = SOURCE_STUDY["images"] * SOURCE_STUDY["epochs"]
     rows = []
     for mode in ("TF32", "bf16"):
         if mode == "bf16":
@@ -140,10 +142,10 @@ def limit(dim: int, depth: int, batch_size: int = 64) -> str:
         rows.append([mode, f"{operations / 1e9:.2f}", f"{moved / 1e6:.0f}", *(f"{each:.1f}" for each in minutes)])
     header = [
         "precision",
-        "GFLOP an image",
-        "MB an image",
-        "minutes of arithmetic at peak",
-        "minutes of memory at peak",
+        "GFLOP per image",
+        "MB per image",
+        "minutes for arithmetic at peak",
+        "minutes for memory traffic at peak",
     ]
     return markdown(header, rows)
 
@@ -154,11 +156,13 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--base", type=int, nargs=2, default=[256, 12], metavar=("DIM", "DEPTH"))
     parser.add_argument("--batch-size", type=int, default=512 if device == "cuda" else 64)
     parser.add_argument("--rounds", type=int, default=20 if device == "cuda" else 2)
-    parser.add_argument("--images", type=int, default=20_000, help="in the cache")
-    parser.add_argument("--backend", default="inductor", help="of torch.compile; on a CPU it needs a C++ compiler")
-    parser.add_argument("--limit", action="store_true", help="the arithmetic alone")
+    parser.add_argument("--images", type=int, default=20_000, help="images in the cache")
+    parser.add_argument(
+        "--backend", default="inductor", help="backend of torch.compile; on a CPU it needs a C++ compiler"
+    )
+    parser.add_argument("--limit", action="store_true", help="only the arithmetic")
     options = parser.parse_args(args)
-    print(f"{REPORT['images']:,} images, {REPORT['epochs']} epochs on an A100\n\n{limit(*options.base)}\n")
+    print(f"{SOURCE_STUDY['images']:,} images, {SOURCE_STUDY['epochs']} epochs on an A100\n\n{limit(*options.base)}\n")
     if options.limit:
         return
 
@@ -186,7 +190,7 @@ def main(args: Sequence[str] | None = None) -> None:
         ]
         for kind in [*KINDS, "the rest"]
     ]
-    print(f"\n{markdown(['µs an image (share)', *profiles], rows)}")
+    print(f"\n{markdown(['µs per image (share)', *profiles], rows)}")
 
 
 if __name__ == "__main__":

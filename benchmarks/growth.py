@@ -1,11 +1,11 @@
-"""How a training step grows with the batch, the depth and the resolution, and an epoch's batches with the data.
+"""How the cost of a training step grows with batch, depth and resolution, and that of an epoch's batches with the data.
 
     python benchmarks/growth.py --write docs/performance.md --plot docs/growth.svg     # 2 minutes
 
-Forward, backward, clipping and AdamW in bf16, as `gfnet fit` does it: the median of the rounds, and the peak of
-resident memory beyond what was held before. "Data" is what a net waits for: the order of an epoch and its batches of
-512 from the cache, without a net; its memory is that of NumPy's arrays at the peak. An exponent is the slope of log y
-over log x by least squares, over the larger half.
+Forward, backward, clipping and AdamW in bf16, as in `gfnet fit`: the median of the rounds, and the peak of resident
+memory minus the memory in use before. "Data" is what a net waits for: the order of an epoch and its batches of 512 from
+the cache, without a net; its memory is the peak of NumPy's arrays. An exponent is the slope of log y over log x by
+least squares, over the larger half of the values.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from gfnet_pl.data.order import EpochOrder
 
 @dataclass
 class Series:
-    """One axis: its values, seconds and bytes."""
+    """One varied quantity: its values, and the seconds and bytes for each."""
 
     values: Sequence[int]
     times: list[float] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Series:
 
 
 def steps(values: Sequence[int], make: Callable[[int], Step], rounds: int) -> Series:
-    """Steps of different sizes, in turn."""
+    """Steps of different sizes, measured alternately."""
     found = Series(values)
     jobs = [make(value) for value in values]
     for job in jobs:
@@ -70,7 +70,7 @@ def data(values: Sequence[int], rounds: int) -> Series:
                     batch.images.sum()
 
         found.times.append(statistics.median(seconds(epoch) for _ in range(rounds)))
-        tracemalloc.start()  # NumPy's arrays are what there is
+        tracemalloc.start()  # counts NumPy's arrays
         epoch()
         found.memory.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -105,7 +105,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[96, 144, 192, 288, 384])
     parser.add_argument("--data", type=int, nargs="+", default=[2_000, 8_000, 32_000, 128_000, 223_000])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--write", type=Path, help="put the table into this document, where it has a place for it")
+    parser.add_argument("--write", type=Path, help="write the table into this document, between its markers")
     parser.add_argument("--plot", type=Path, help="write the picture to this file")
     options = parser.parse_args(args)
 
@@ -117,11 +117,11 @@ def main(args: Sequence[str] | None = None) -> None:
     series = {
         f"batch, {options.depth} blocks": steps(options.batches, lambda value: step(batch_size=value), options.rounds),
         "blocks, batch 8": steps(options.depths, lambda value: step(depth=value), options.rounds),
-        "pixels a side, batch 8": steps(options.sides, lambda value: step(side=value), options.rounds),
-        "images of an epoch (data)": data(options.data, options.rounds),
+        "pixels per side, batch 8": steps(options.sides, lambda value: step(side=value), options.rounds),
+        "images per epoch (data)": data(options.data, options.rounds),
     }
     rows = [row for name, each in series.items() for row in each.rows(name)]
-    text = f"{options.dim} channels.\n\n{markdown(['of', 'value', 'ms', 'memory, MB'], rows)}"
+    text = f"{options.dim} channels.\n\n{markdown(['varied', 'value', 'ms', 'memory, MB'], rows)}"
     print(text)
     if options.write:
         write_between(options.write, "growth", text)

@@ -1,7 +1,8 @@
 """What helps after the base stage: variants of polishing, each from the same checkpoint, over several seeds.
 
-Trains what is not there yet (`gfnet fit --config polish.yaml --config VARIANT.yaml --ckpt_path BASE …`), tests each
-run's best checkpoint and prints the table of docs/improvements.md. From the folder that holds runs/:
+Trains the runs that do not exist yet (`gfnet fit --config polish.yaml --config VARIANT.yaml --ckpt_path BASE …`, with
+the configs in benchmarks/polish), tests each run's best checkpoint and prints the table of docs/improvements.md. Start
+it in the folder that contains runs/:
 
     gfnet fit --config base.yaml --config quick.yaml --config robust.yaml
     python benchmarks/improvements.py --base runs/robust/version_0
@@ -18,10 +19,12 @@ from pathlib import Path
 import torch
 from scipy.stats import t
 
+from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.results import Results, read_results
 
 GFNET = Path(sys.executable).with_name("gfnet")
-VARIANTS = (
+POLISH = Path(__file__).parent.resolve() / "polish"
+VARIANTS = (  # stages; each but the first is a config in POLISH
     "polish",
     "polish-lower-lr",
     "polish-more-dropout",
@@ -34,9 +37,9 @@ SETS = ("val", "holdout", "unseen")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, required=True, help="the run whose last.ckpt all start from")
+    parser.add_argument("--base", type=Path, required=True, help="run whose last.ckpt all variants start from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, default=5, help="of each polish")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs per polish")
     values = parser.parse_args()
     base = tested(values.base)
     print("| variant | " + " | ".join(f"{name} | against polish" for name in SETS) + " |")
@@ -50,9 +53,11 @@ def main() -> None:
 
 
 def trained(base: Path, variant: str, seed: int, epochs: int) -> Path:
-    """The run of a variant and a seed; it is made if it is not there."""
+    """The run of a variant and a seed; it is trained if there is none."""
     if (folder := find(variant, seed, epochs)) is None:
-        over = [] if variant == "polish" else ["--config", f"{variant}.yaml"]
+        over = [] if variant == "polish" else ["--config", str(POLISH / f"{variant.removeprefix('polish-')}.yaml")]
+        if variant == "polish-confusing":
+            over += ["--emphasis_from", str(base)]
         start = ["--ckpt_path", str(base / "checkpoints" / "last.ckpt"), "--seed_everything", str(seed)]
         length = ["--trainer.max_epochs", str(epochs), "--trainer.enable_progress_bar", "false"]
         command = [str(GFNET), "fit", "--config", "polish.yaml", *over, *start, *length]
@@ -63,7 +68,7 @@ def trained(base: Path, variant: str, seed: int, epochs: int) -> Path:
 
 
 def find(variant: str, seed: int, epochs: int) -> Path | None:
-    """A finished run of that variant, seed and length."""
+    """A finished run of this variant, seed and number of epochs."""
     for record in sorted(Path("runs", variant).glob("*/run.json")):
         last = record.parent / "checkpoints" / "last.ckpt"
         if json.loads(record.read_text())[-1]["seed"] == str(seed) and last.is_file():
@@ -73,16 +78,16 @@ def find(variant: str, seed: int, epochs: int) -> Path | None:
 
 
 def tested(folder: Path) -> Results:
-    if (found := read_results(folder)) is None:
+    if (found := read_results(RunFolder(folder))) is None:
         command = [str(GFNET), "test", "--ckpt_path", str(folder / "checkpoints" / "best.ckpt")]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ)
-        found = read_results(folder)
+        found = read_results(RunFolder(folder))
     assert found is not None
     return found
 
 
 def row(name: str, runs: list[Results], control: list[Results] | None) -> None:
-    """Mean accuracy with the middle seed's interval; mean difference to the control, seed by seed, with its own."""
+    """Mean accuracy with the middle seed's interval; mean difference to the control over seeds, with its interval."""
     cells = [name]
     for part in SETS:
         shares = [run.figures[part].accuracy.share for run in runs]

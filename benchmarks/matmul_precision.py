@@ -1,4 +1,6 @@
-"""What float32 matmul precision "medium" does on this CPU: speed and error of a float32 product, in turn.
+"""What float32 matmul precision "medium" does on this CPU: speed and error of a float32 product.
+
+Both settings are measured alternately.
 
 OMP_NUM_THREADS=1 python benchmarks/matmul_precision.py
 """

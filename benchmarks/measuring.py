@@ -1,4 +1,4 @@
-"""What the programs that measure speed share: a training step, times in turn, memory, operations, Markdown tables."""
+"""Shared by the programs that measure speed: training steps, alternating timing, memory, operations, tables."""
 
 import ctypes
 import statistics
@@ -16,16 +16,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from gfnet_pl import GFNet
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.processes import keep_freed_memory
-from gfnet_pl.training.micro_batches import in_parts, mean_loss
+from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_loss
 
 CLASSES = 28
 
 
 class Step:
-    """A training step of a net as `gfnet fit` takes it: loss, gradients, clipping, AdamW.
+    """A training step of a net as in `gfnet fit`: loss, gradients, clipping, AdamW.
 
-    A `GFNet` takes its batch in parts and keeps freed memory, as `gfnet` does; any other net is trained in the plain
-    way, with glibc's own settings.
+    A `GFNet` processes its batch in parts and keeps freed memory, as `gfnet` does. Any other net processes the whole
+    batch, with glibc's default settings.
     """
 
     def __init__(
@@ -37,15 +37,15 @@ class Step:
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=fused or None)
         images = torch.randint(0, 256, (batch_size, 1, side, side), dtype=torch.uint8, device=self.device)
         self.batch = Batch(images, torch.randint(0, CLASSES, (batch_size,), device=self.device))
-        self.memory = 0  # bytes at the peak of a watched call, beyond what was held before
+        self.memory = 0  # peak bytes of a watched call, minus those in use before
 
     def parts(self) -> list[Batch]:
         if not self.ours or self.whole:
             return [self.batch]
-        return in_parts(self.batch, self.net.largest_activation, self.device)
+        return in_parts(self.batch, largest_activation(self.net), self.device)
 
     def settle(self) -> None:
-        """Touches the memory of a part."""
+        """Runs one part, so that its memory is allocated."""
         self.loss(self.parts()[0]).backward()
 
     def loss(self, part: Batch) -> Tensor:
@@ -79,10 +79,10 @@ class Inference(Step):
 
 
 def use_memory(job: Step, kept: bool) -> None:
-    """Brings the memory into the state in which a process that did nothing else would find it for this step.
+    """Puts the process's memory into the state that it would have if it ran nothing but this step.
 
-    Either freed memory is kept, then there is enough at hand for a part of the batch; or it goes back to the system as
-    glibc decides once it has freed a large block, then there is none.
+    With `kept`, freed memory stays with the process, and there is enough of it for a part of the batch. Without it,
+    freed memory goes back to the system, as glibc does by default after it has freed a large block.
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
@@ -91,7 +91,7 @@ def use_memory(job: Step, kept: bool) -> None:
         keep_freed_memory()
         job.settle()
     else:
-        library.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: its own largest
+        library.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: glibc's own maximum
         library.mallopt(-1, 2**26)  # M_TRIM_THRESHOLD: twice that
         library.malloc_trim(0)
 
@@ -102,12 +102,12 @@ def wait() -> None:
 
 
 def seconds(job: Callable[[], None], kept: bool | None = None, watch: bool = False) -> float:
-    """Of one call.
+    """Seconds of one call.
 
     Args:
-        job: A step, or anything to call.
-        kept: How a step's memory is used; left out, as its net has it in practice.
-        watch: Also note the step's peak memory.
+        job: A step, or any function.
+        kept: Whether a step keeps freed memory; default: as its net does in practice.
+        watch: Also record the step's peak memory.
     """
     if isinstance(job, Step):
         use_memory(job, job.ours if kept is None else kept)
@@ -124,7 +124,7 @@ def seconds(job: Callable[[], None], kept: bool | None = None, watch: bool = Fal
 
 
 def in_turn(jobs: dict[str, Callable[[], None]], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of each job, A B A B: the median is what to read, and the rounds of the warm-up are not among them."""
+    """Seconds of each job, run alternately (A B A B), without the warm-up rounds. Use their median."""
     found: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(warm_up + rounds):
         for name, job in jobs.items():
@@ -135,25 +135,25 @@ def in_turn(jobs: dict[str, Callable[[], None]], rounds: int, *, warm_up: int = 
 
 
 def held(job: Step) -> int:
-    """Bytes in use: resident memory on a CPU, torch's own on a GPU. From here on a new peak is noted."""
+    """Bytes in use: resident memory on a CPU, torch's own on a GPU. Resets the peak."""
     if job.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
-        library.malloc_trim(0)  # what is free would count as held
+        library.malloc_trim(0)  # otherwise free memory would count as in use
     Path("/proc/self/clear_refs").write_text("5")
     return resident("VmRSS")
 
 
 def resident(entry: str) -> int:
-    """Bytes, by Linux's name for them."""
+    """Bytes of an entry in Linux's /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(entry))
 
 
 def flops(net: nn.Module, side: int = 96) -> int:
-    """Of one image forward, by torch's counter: a product and a sum are two. Transforms by FFT are not counted."""
+    """Operations of one image forward, by torch's counter: a multiply-add is two. FFTs are not counted."""
     device = next(net.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.zeros(1, 1, side, side, device=device))
@@ -161,7 +161,7 @@ def flops(net: nn.Module, side: int = 96) -> int:
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device | str = "cpu", size: int = 2048, rounds: int = 7) -> float:
-    """Operations a second of torch's own product of two square matrices: the most that a net could reach."""
+    """Operations per second of torch's own product of two square matrices: the most that a net could reach."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     took = in_turn({"": lambda: a @ b}, rounds, warm_up=2)[""]
     return 2 * size**3 / statistics.median(took)
@@ -182,7 +182,7 @@ KINDS = {  # of operations in a profile, by the names of torch's kernels
 
 
 def shares(job: Step, calls: int = 1) -> dict[str, float]:
-    """Milliseconds an image by kind of operation."""
+    """Milliseconds per image by kind of operation."""
     use_memory(job, job.ours)
     job()
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
@@ -200,7 +200,7 @@ def shares(job: Step, calls: int = 1) -> dict[str, float]:
 
 
 def spread(times: Sequence[float]) -> float:
-    """The distance to the furthest from the median, as a share of it."""
+    """The largest deviation from the median, as a share of the median."""
     median = statistics.median(times)
     return max(abs(one / median - 1) for one in times)
 
@@ -211,7 +211,7 @@ def precision(bf16: bool) -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One core for what is inside."""
+    """Limits torch to one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -219,7 +219,7 @@ def one_thread() -> Iterator[None]:
 
 
 def number(value: float) -> str:
-    """Three digits."""
+    """A number with three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
 
 
@@ -228,7 +228,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_between(path: Path, mark: str, text: str) -> None:
-    """Replaces what stands in a document between `<!-- mark -->` and `<!-- end of mark -->`."""
+    """Replaces the text between `<!-- mark -->` and `<!-- end of mark -->` in a document."""
     before, start, rest = path.read_text("utf-8").partition(f"<!-- {mark} -->\n")
     _, end, after = rest.partition(f"<!-- end of {mark} -->")
     if not end:

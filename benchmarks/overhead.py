@@ -3,8 +3,8 @@
     python benchmarks/overhead.py
 
 Trains the quick net by the robust recipe on a small set of hand signs, in a temporary folder. After each epoch of
-`gfnet fit` comes one of a bare loop, with a copy of the net and the same batches: index, augment, forward, backward,
-clip, AdamW. Shown is the median time from the end of a step to the end of the next, epoch by epoch, and the median of
+`gfnet fit`, a bare loop runs one epoch with a copy of the net and the same batches: index, augment, forward, backward,
+clip, AdamW. Prints the median time from the end of one step to the end of the next for each epoch, and the median of
 the epochs' ratios.
 """
 
@@ -31,7 +31,7 @@ RATIOS: list[float] = []
 
 
 def bare_loop(trainer: Trainer, model: LightningModule) -> list[float]:
-    """Seconds of the steps of an epoch."""
+    """Seconds of each step of an epoch."""
     data = trainer.datamodule
     net = copy.deepcopy(model.net).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
@@ -50,7 +50,7 @@ def bare_loop(trainer: Trainer, model: LightningModule) -> list[float]:
 
 
 class InTurn(Throughput):
-    """In the place of the callback that comes last: times Lightning's steps, then those of the bare loop."""
+    """Replaces the last callback: times Lightning's steps, then those of the bare loop."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_start(trainer, pl_module)
@@ -66,13 +66,13 @@ class InTurn(Throughput):
         with torch.enable_grad(), torch.random.fork_rng():
             bare = statistics.median(bare_loop(trainer, pl_module))
         RATIOS.append(ours / bare)
-        print(f"epoch {trainer.current_epoch}: gfnet fit {1000 * ours:.2f} ms a step, bare loop {1000 * bare:.2f} ms")
+        print(f"epoch {trainer.current_epoch}: gfnet fit {1000 * ours:.2f} ms per step, bare loop {1000 * bare:.2f} ms")
 
 
 def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--images", type=int, default=2048, help="an epoch")
+    parser.add_argument("--images", type=int, default=2048, help="images per epoch")
     values, options = parser.parse_known_args(args)
     RATIOS.clear()
     before = os.getcwd()

@@ -1,14 +1,15 @@
-"""How fast GFNet trains and answers: against the same net in the plain way, a transformer, and what the machine can do.
+"""How fast GFNet trains and predicts, against the same net in plain PyTorch, a transformer, and the machine's limit.
 
     make bench
 
-All nets run in one process and in turn (A B A B …); a figure is the median, ± the distance to the furthest round, after
-a warm-up that does not count. A training step is that of `gfnet fit`: forward, backward, gradients clipped, AdamW, with
-dropout 0.2 in the base net. "Of the matmul rate" is the share of torch's own rate for a product of two 2048 x 2048
-matrices, in the same precision, counting the operations of the textbook net (a transform counts for nothing in either).
-Memory is the peak of the process's resident memory beyond what was held before the step.
+All nets run in one process, alternately (A B A B …). A figure is the median after a warm-up that does not count, ± the
+largest deviation from it. A training step is that of `gfnet fit`: forward, backward, clipped gradients, AdamW, with
+dropout 0.2 in the base net. "Share of the matmul rate" compares with torch's own rate for a product of two 2048 x 2048
+matrices in the same precision. It counts the operations of the textbook net; a Fourier transform counts as zero
+operations in both. Memory is the peak of the process's resident memory minus the memory in use before the step.
 
-The plain nets are trained as a script without this project would: whole batches, and glibc's own handling of memory.
+The textbook net and the transformer are trained as a script without this project would do it: with whole batches, and
+with glibc's default handling of memory.
 """
 
 import argparse
@@ -49,7 +50,7 @@ NAMES = {GFNet: "GFNet", TextbookGFNet: "textbook GFNet", ViT: "ViT"}
 
 
 def nets(dim: int, depth: int, dropout: float) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """GFNet, the textbook one with its weights, and a ViT of about as many operations."""
+    """GFNet, the textbook net with the same weights, and a ViT with about as many operations."""
     ours = GFNet(dim=dim, depth=depth, dropout=dropout)
     ours.set_normalisation([127.5], [74])
     plain = TextbookGFNet(dim=dim, depth=depth, dropout=dropout)
@@ -60,10 +61,10 @@ def nets(dim: int, depth: int, dropout: float) -> tuple[nn.Module, nn.Module, nn
 
 
 class Table:
-    """Rates of nets in both precisions, with the ratios that the project is judged by."""
+    """Images per second of the nets in both precisions, and their ratios to the textbook net."""
 
     def __init__(self, kind: type[Step], subjects: Sequence[nn.Module], batch_size: int, *rounds: int) -> None:
-        """rounds: in float32 and in bf16, if they differ."""
+        """rounds: one number for both precisions, or one for float32 and one for bf16."""
         self.batch_size = batch_size
         self.jobs = {
             (NAMES[type(net)], bf16): kind(net, batch_size, bf16=bf16) for bf16 in (False, True) for net in subjects
@@ -79,7 +80,7 @@ class Table:
         self.rates = {key: batch_size / statistics.median(times) for key, times in self.times.items()}
 
     def markdown(self, operations: dict[str, float], limits: dict[bool, float], memory: bool) -> str:
-        """operations: an image, by the net's name; limits: operations a second, by whether it is bf16."""
+        """operations: per image, by the net's name; limits: operations per second, the key says whether it is bf16."""
         rows = []
         for (name, bf16), rate in self.rates.items():
             reference = [self.rates["textbook GFNet", other] for other in (False, bf16)]
@@ -91,18 +92,18 @@ class Table:
             "net",
             "precision",
             "images/s",
-            "of the matmul rate",
-            "times textbook float32",
-            "times textbook, same",
+            "share of the matmul rate",
+            "times textbook, float32",
+            "times textbook, same precision",
         ]
         return markdown([*header, "memory, GB"] if memory else header, rows)
 
 
-# Levers: what is put in the place of a part of the net, or of a step.
+# Alternatives to a part of the net, or of a step.
 
 
 class OneMatrixFilter(nn.Module):
-    """The two-dimensional transform as one product, as this project had it before."""
+    """The two-dimensional transform as one matrix product, as in an earlier version of this project."""
 
     def __init__(self, other: nn.Module) -> None:
         super().__init__()
@@ -175,7 +176,7 @@ def with_torchs_numbers(x: Tensor, p: float) -> Tensor:
 
 
 def with_bytes(x: Tensor, p: float) -> Tensor:
-    """The factors of dropout from one random byte each, so that p is a multiple of 1/256; bf16."""
+    """The factors of dropout from one random byte each, so that p is rounded to a multiple of 1/256; bf16."""
     draws = np.random.SFC64(int(torch.empty((), dtype=torch.int64).random_())).random_raw(-(-x.numel() // 8))
     lanes = torch.from_numpy(draws.view(np.int16))
     kept = torch.empty(x.numel(), dtype=torch.int16)
@@ -202,7 +203,7 @@ def native_dropout(block: Block) -> None:
 
 
 class FloatNorm(nn.LayerNorm):
-    """In float32, as it is on a GPU: a CPU sums the gradients of its weights in the tokens' type."""
+    """LayerNorm in float32, as on a GPU: a CPU sums the gradients of its weights in the precision of the tokens."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.float())
@@ -220,7 +221,7 @@ def put(name: str, part: Callable[[nn.Module], nn.Module]) -> Callable[[Block], 
 
 
 class WithFactors(Step):
-    """A step whose dropout makes its factors in another way."""
+    """A step whose dropout computes its factors in another way."""
 
     factors = staticmethod(FACTORS)
 
@@ -237,8 +238,8 @@ class RandomBytes(WithFactors):
     factors = staticmethod(with_bytes)
 
 
-def levers(net: GFNet, batch_size: int, *, bf16: bool, rounds: int) -> list[list[str]]:
-    """Rows of: what is changed, and the time of a step with the change over that without it."""
+def alternatives(net: GFNet, batch_size: int, *, bf16: bool, rounds: int) -> list[list[str]]:
+    """Rows of: the change, and the time of a step with it, divided by the time without it."""
 
     def step(other: nn.Module = net, kind: type[Step] = Step, **options: bool) -> Step:
         return kind(other, batch_size, bf16=bf16, **options)
@@ -273,16 +274,16 @@ def levers(net: GFNet, batch_size: int, *, bf16: bool, rounds: int) -> list[list
     return [[name, f"{statistics.median(ratios):.2f}"] for name, ratios in paired.items()]
 
 
-def lever_table(columns: dict[str, list[list[str]]]) -> str:
+def alternatives_table(columns: dict[str, list[list[str]]]) -> str:
     names = list(dict.fromkeys(name for rows in columns.values() for name, _ in rows))
     cells = [dict(rows) for rows in columns.values()]  # type: ignore[arg-type]
-    return markdown(["in the place of what is there", *columns], [[n, *(c.get(n, "") for c in cells)] for n in names])
+    return markdown(["change", *columns], [[n, *(c.get(n, "") for c in cells)] for n in names])
 
 
 def numerics(ours: GFNet, plain: nn.Module, images: int) -> str:
     """Relative errors against the textbook net in float64."""
     torch.manual_seed(0)
-    plain.load_state_dict(ours.state_dict())  # both have been trained since
+    plain.load_state_dict(ours.state_dict())  # both nets have been trained since
     batch = torch.randint(0, 256, (images, 1, 96, 96), dtype=torch.uint8)
     labels = torch.randint(0, 28, (images,))
 
@@ -313,7 +314,7 @@ def numerics(ours: GFNet, plain: nn.Module, images: int) -> str:
             found = run(net, bf16)
             errors = [((a - b).norm() / b.norm()).item() for a, b in zip(found, reference, strict=True)]
             rows.append([name, precision(bf16), *(f"{error:.1e}" for error in errors)])
-    return markdown(["net", "precision", "logits", "gradients but LayerNorm's", "LayerNorm's gradients"], rows)
+    return markdown(["net", "precision", "logits", "gradients except LayerNorm's", "LayerNorm's gradients"], rows)
 
 
 def embed_in_double(self: nn.Module, images: Tensor) -> Tensor:
@@ -327,7 +328,7 @@ def profile_table(profiles: dict[str, dict[str, float]]) -> str:
         cells = [f"{each[kind]:.2f} ({100 * each[kind] / sum(each.values()):.0f} %)" for each in profiles.values()]
         rows.append([kind, *cells])
     rows.append(["sum", *(f"{sum(each.values()):.1f}" for each in profiles.values())])
-    return markdown(["ms an image (share)", *profiles], rows)
+    return markdown(["ms per image (share)", *profiles], rows)
 
 
 def plot(training: Table, inference: Table, profiles: dict[str, dict[str, float]], path: Path) -> None:
@@ -354,7 +355,7 @@ def plot(training: Table, inference: Table, profiles: dict[str, dict[str, float]
             left += took
         stacks.annotate(f" {left:.0f}", (left, row), va="center", fontsize=9)
         stacks.annotate(name, (0, row + 0.3), va="bottom", fontsize=9)
-    stacks.set_title("a training step, ms an image", loc="left", fontsize=10)
+    stacks.set_title("a training step, ms per image", loc="left", fontsize=10)
     stacks.set_yticks([])
     stacks.set_ylim(-0.5, len(profiles) - 0.3)
     stacks.spines[["top", "right", "left"]].set_visible(False)
@@ -366,11 +367,13 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=int, nargs=2, default=[256, 12], metavar=("DIM", "DEPTH"))
     parser.add_argument("--quick", type=int, nargs=2, default=[96, 4], metavar=("DIM", "DEPTH"))
-    parser.add_argument("--batch-size", type=int, default=512, help="of the base net's training")
+    parser.add_argument("--batch-size", type=int, default=512, help="batch of the base net's training")
     parser.add_argument("--inference", type=int, default=64, help="batch of the base net's inference")
     parser.add_argument("--smaller", type=int, default=32, help="batch of everything else")
-    parser.add_argument("--rounds", type=int, default=3, help="of the largest steps: one in float32, two in bf16")
-    parser.add_argument("--write", type=Path, help="put the tables into this document, where it has a place for them")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds; the largest steps have one in float32 and two in bf16"
+    )
+    parser.add_argument("--write", type=Path, help="write the tables into this document, between its markers")
     parser.add_argument("--plot", type=Path, help="write the picture to this file")
     options = parser.parse_args(args)
 
@@ -387,7 +390,7 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"\n{text[-1]}", flush=True)
 
     print(text[0])
-    for kind, factor in ((Step, 3), (Inference, 1)):  # backward is twice forward
+    for kind, factor in ((Step, 3), (Inference, 1)):  # backward has twice the operations of forward
         for label, subjects in (("base", base), ("quick", quick)):
             counted = {NAMES[type(net)]: factor * flops(net) for net in subjects}
             counted["GFNet"] = counted["textbook GFNet"]
@@ -395,7 +398,7 @@ def main(args: Sequence[str] | None = None) -> None:
             verb = "Training" if kind is Step else "Inference"
             batch_size = options.inference if kind is Inference and label == "base" else options.smaller
             table = Table(kind, subjects, batch_size, options.rounds * (5 if label == "quick" else 1))
-            name = f"{verb}, {label} net, batch {table.batch_size} (GFLOP an image: {each})"
+            name = f"{verb}, {label} net, batch {table.batch_size} (GFLOP per image: {each})"
             section(name, table.markdown(counted, limits, memory=kind is Step))
             if label == "base" and kind is Step:
                 training = Table(Step, base[:2], options.batch_size, 1, min(2, options.rounds))
@@ -425,9 +428,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
     part = min(28, options.smaller)
     columns = {
-        f"base, bf16, batch {part}": levers(base[0], part, bf16=True, rounds=options.rounds),
-        f"base, float32, batch {part}": levers(base[0], part, bf16=False, rounds=min(2, options.rounds)),
-        f"quick, bf16, batch {options.smaller}": levers(
+        f"base, bf16, batch {part}": alternatives(base[0], part, bf16=True, rounds=options.rounds),
+        f"base, float32, batch {part}": alternatives(base[0], part, bf16=False, rounds=min(2, options.rounds)),
+        f"quick, bf16, batch {options.smaller}": alternatives(
             quick[0], options.smaller, bf16=True, rounds=5 * options.rounds
         ),
     }
@@ -439,7 +442,8 @@ def main(args: Sequence[str] | None = None) -> None:
     columns[f"inference, base, bf16, batch {options.inference}"] = [
         ["glibc's own memory", f"{statistics.median(ratios):.2f}"]
     ]
-    section("Levers: time of a step over that of a step as it is", lever_table(columns))
+    title = "Alternatives: time of a step with the change, divided by the time without it"
+    section(title, alternatives_table(columns))
     section(
         "Numerics, base net, without dropout, against float64", numerics(base[0], base[1], min(16, options.smaller))
     )
@@ -451,7 +455,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def marked(x: Tensor, p: float) -> Tensor:
-    """The factors of dropout under a name in the profile: NumPy's work has none."""
+    """The factors of dropout, under a name in the profile: NumPy's work would not appear there."""
     with torch.profiler.record_function("random numbers"):
         return FACTORS(x, p)
 

@@ -1,7 +1,7 @@
-"""Which augmentation holds on people that training never saw: one run a call, on the embedded data.
+"""Which augmentation helps on people whom training never saw: one run per call, on the embedded data.
 
-A bare loop with quick.yaml's recipe (AdamW, warm-up of two epochs, cosine, clipping, bf16), so that a variant is one
-option. Prints validation, holdout and unseen accuracy of the weights and of their moving average.
+A bare loop with quick.yaml's recipe (AdamW, warm-up of two epochs, cosine, clipping, bf16), in which a variant is one
+option. Prints the validation, holdout and unseen accuracy of the weights and of their moving average.
 
     python benchmarks/robust.py --epochs 24 --augment '{"rotation": 14.3, "scale": 0.2}' --seed 1
     python benchmarks/robust.py --dim 128 --depth 6 --batch-size 64 --epochs 30 --drop-path 0
@@ -28,7 +28,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--augment", type=json.loads, default=json.loads(ROBUST), help="data.augment, as JSON")
     parser.add_argument("--smoothing", type=float, default=0.0, help="label smoothing")
-    parser.add_argument("--average", type=float, default=0.998, help="of the weights: decay a step")
+    parser.add_argument(
+        "--average", type=float, default=0.998, help="decay per step of the moving average of the weights"
+    )
     parser.add_argument("--dim", type=int, default=96)
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--drop-path", type=float, default=0.1)

@@ -1,30 +1,31 @@
-"""How one token mixer grows with the map: time and memory of forward and backward, from 12 x 12 to 128 x 128 tokens.
+"""How time and memory of one token mixer grow with the map: forward and backward, 12 x 12 to 128 x 128 tokens.
 
     OMP_NUM_THREADS=1 python benchmarks/scaling.py --plot docs/scaling.svg     # 2 minutes
 
-    filter, matrices           `GlobalFilter` as products with fixed real matrices, whatever `MATRIX_MAX_TOKENS` says
+    filter, matrices           `GlobalFilter` as products with fixed real matrices, regardless of `MATRIX_MAX_TOKENS`
     filter, FFT                the same filter by rfft2
-    attention                  softmax attention, 64 channels a head, torch's own kernel, with its q, k, v and output
+    attention                  softmax attention, 64 channels per head, torch's own kernel, with its q, k, v and output
                                projections: what the filter replaces in a block
-    attention, no projections  that kernel alone, q, k and v given
-    attention, scores stored   with projections, the N x N scores written out: attention without the blockwise kernel
+    attention, no projections  the same kernel alone, with q, k and v as inputs
+    attention, scores stored   with projections, and the N x N scores stored: attention without the blockwise kernel
     convolution 3 x 3, 7 x 7   depthwise, channels last
 
-Tokens (B, N, C) go in and come out, float32. With one image the fixed cost of a call is in the figures of small maps;
-`--batch-size` spreads it over more images, as training does.
+Inputs and outputs are tokens (B, N, C), float32. With one image, the fixed cost of a call affects the figures of small
+maps; `--batch-size` spreads it over more images, as training does.
 
-Time is that of a forward and a backward pass to the input and all parameters: the median of the repeats, ± the distance
-to the furthest of them. The mixers run in turn, each after a warm-up; a fast one passes several times a turn, so that a
-turn takes 20 ms or more. With one thread it is processor time: what another program takes of the core is not in it, but
-what it takes of the cache is.
+Time is that of a forward and a backward pass, with gradients of the input and all parameters: the median of the
+repeats, ± the largest deviation from it. The mixers run alternately, each after a warm-up. A fast mixer runs several
+passes per turn, so that a turn takes 20 ms or more. With one thread it is processor time: it excludes the time that
+another program takes on the core, but not the effect of that program on the processor's cache.
 
-Memory is counted, not sampled: exact, and the same in every run. *Kept* is what autograd holds between forward and
-backward, distinct storages without parameters and buffers. *Peak* is the layer's parameters and buffers, its input, the
-gradient of its output, and the most that torch's allocator had handed out at one moment of the two passes. What MKL and
-oneDNN allocate themselves is in neither. (Lines that begin with USDT are torch's profiler, which does the counting.)
+Memory is counted, not sampled: it is exact, and the same in every run. *Kept* is what autograd holds between forward
+and backward: distinct storages, without parameters and buffers. *Peak* is the layer's parameters and buffers, its
+input, the gradient of its output, and the most that torch's allocator had in use at one moment of the two passes.
+Neither includes what MKL and oneDNN allocate themselves. (Lines that begin with USDT come from torch's profiler, which
+does the counting.)
 
 An exponent is the slope of log y over log N by least squares, over the larger half of a mixer's maps. The mixer whose
-memory grows as N^2 ends at 64 x 64.
+memory grows as N^2 is measured up to 64 x 64.
 """
 
 import argparse
@@ -101,10 +102,10 @@ def build_filter(dim: int, side: int, max_tokens: float) -> nn.Module:
 
 @dataclass(frozen=True)
 class Mixer:
-    build: Callable[[int, int], nn.Module]  # of dim and side
+    build: Callable[[int, int], nn.Module]  # arguments: dim and side
     colour: str
     line: str = "-"
-    inputs: int = 1  # times C channels
+    inputs: int = 1  # factor for the C input channels
     quadratic: bool = False
 
 
@@ -140,7 +141,7 @@ class Trial:
         torch.autograd.grad(self.layer(self.x), [self.x, *self.layer.parameters()], self.gradient)
 
     def seconds(self, passes: int) -> float:
-        """Of one pass, forward and backward."""
+        """Seconds of one forward and backward pass."""
         clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
         start = clock()
         for _ in range(passes):
@@ -148,7 +149,7 @@ class Trial:
         return (clock() - start) / passes
 
     def memory(self) -> tuple[int, int]:
-        """Bytes that autograd keeps, and the peak."""
+        """Bytes kept by autograd, and peak bytes."""
         own = [*self.layer.parameters(), *self.layer.buffers()]
         known = {tensor.untyped_storage().data_ptr() for tensor in own}
         kept: dict[int, int] = {}
@@ -188,7 +189,7 @@ def measure(sides: Sequence[int], dim: int, batch_size: int, repeats: int) -> di
             if mixer.quadratic and side > QUADRATIC_MAX_SIDE:
                 continue
             trial = trials[name] = Trial(mixer, dim, side, batch_size)
-            kept, peak = trial.memory()  # this pass and the next are the warm-up
+            kept, peak = trial.memory()  # this pass and the next one warm up
             passes[name] = max(1, math.ceil(TURN_SECONDS / trial.seconds(1)))
             found[name].tokens.append(side * side)
             found[name].seconds.append([])
@@ -201,14 +202,14 @@ def measure(sides: Sequence[int], dim: int, batch_size: int, repeats: int) -> di
 
 
 def exponent(tokens: Sequence[float], values: Sequence[float]) -> float:
-    """The p of value = constant * tokens ** p, by least squares over the larger half of the maps, two at least."""
+    """The p of value = constant * tokens ** p, by least squares over the larger half of the maps, at least two."""
     half = min(len(tokens) // 2, len(tokens) - 2)
     slope, _ = np.polyfit(np.log(tokens[half:]), np.log(values[half:]), 1)
     return float(slope)
 
 
 def crossings(tokens: Sequence[float], first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """Tokens where the first overtakes the second or falls behind, between maps by straight lines in log y, log N."""
+    """Numbers of tokens at which the faster one changes, interpolated between maps by lines in log y over log N."""
     gaps = np.log(first) - np.log(second)
     places = []
     for i in range(len(gaps) - 1):
@@ -227,7 +228,7 @@ def by_map(title: str, sides: Sequence[int], columns: dict[str, list[str]], expo
 
 
 def duel(found: dict[str, Measured], first: str, second: str) -> list[str]:
-    """Who is faster on the smallest map, where that changes, and who is faster on the largest map that both have."""
+    """Which one is faster on the smallest map, where that changes, and which on the largest map that both have."""
     tokens = [n for n in found[first].tokens if n in found[second].tokens]
     times = [found[name].medians()[: len(tokens)] for name in (first, second)]
 
@@ -242,7 +243,7 @@ def duel(found: dict[str, Measured], first: str, second: str) -> list[str]:
 
 
 def report(found: dict[str, Measured], sides: Sequence[int]) -> str:
-    """Tables of time, of memory, and of who is faster where, as Markdown."""
+    """Tables of time, of memory, and of which mixer is faster where, as Markdown."""
     times, memory = {}, {}
     for name, each in found.items():
         times[name] = [
@@ -302,7 +303,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--plot", type=Path, help="write both pictures to this file, .svg or .png")
-    parser.add_argument("--table", type=Path, help="write what is printed to this file too")
+    parser.add_argument("--table", type=Path, help="also write the printed text to this file")
     options = parser.parse_args(args)
 
     sides = sorted(set(options.sides))

@@ -1,7 +1,8 @@
-"""What GFNet is measured against: the same net in the plain way, and a vision transformer of about as many operations.
+"""What GFNet is compared with: the same net in plain PyTorch, and a vision transformer with about as many operations.
 
-`TextbookGFNet` is written as the paper and the authors' code have it: rfft2, nn.Dropout, nn.Linear. Its parameters have
-the names of `gfnet_pl.GFNet`'s, so that the weights of one load into the other; for equal weights both give the same.
+`TextbookGFNet` is written as in the paper and the authors' code: rfft2, nn.Dropout, nn.Linear. Its parameters have the
+same names as those of `gfnet_pl.GFNet`, so that the weights of one load into the other. With equal weights both compute
+the same.
 """
 
 import torch
@@ -59,7 +60,7 @@ class TextbookBlock(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Patches of 8 x 8 with positions, (B, 1, side, side) grey levels -> (B, N, C)."""
+    """8 x 8 patches and their position embeddings: (B, 1, side, side) grey levels -> (B, N, C)."""
 
     def __init__(self, dim: int, side: int) -> None:
         super().__init__()
@@ -101,7 +102,7 @@ class TextbookGFNet(Embedding):
 
 
 class ViT(Embedding):
-    """A vision transformer of torch's own layers, normalised first, the mean of its tokens classified."""
+    """A vision transformer of torch's own layers, pre-norm; it classifies the mean of its tokens."""
 
     def __init__(self, *, dim: int, depth: int, heads: int, dropout: float, image_size: int = 96) -> None:
         super().__init__(dim, image_size)

@@ -13,7 +13,9 @@ from gfnet_pl.cli import _with_paths, find_config, main
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+VARIANTS = sorted((ROOT / "benchmarks" / "polish").glob("*.yaml"))
 
 
 def last_line(capsys):
@@ -46,6 +48,14 @@ def test_every_config_parses_and_is_found_by_name(workplace, path, capsys):
         main(["fit", *over, "--config", path.name, "--print_config"])
     assert stop.value.code == 0
     assert f"stage: {path.stem}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.name)
+def test_every_variant_of_polishing_parses(workplace, path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", "polish.yaml", "--config", str(path), "--print_config"])
+    assert stop.value.code == 0
+    assert f"stage: polish-{path.stem}" in capsys.readouterr().out
 
 
 def test_a_config_is_looked_for_as_a_path_then_in_configs_then_in_the_package(workplace):

@@ -135,12 +135,6 @@ class Gap:
         )
 
 
-def confusion_counts(labels: Ints, predictions: Ints, classes: int) -> Ints:
-    """Counts (classes, classes), rows are true classes."""
-    counts: Ints = np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
-    return counts
-
-
 def set_figures(
     logits: npt.NDArray[np.floating],
     labels: Ints,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from gfnet_pl.data.batches import ImageArray
 from gfnet_pl.evaluation.calibration import Floats, Ints, probabilities
-from gfnet_pl.evaluation.figures import confusion_counts
+from gfnet_pl.evaluation.figures import count_confusion
 from gfnet_pl.run.results import SetResults
 from gfnet_pl.training.drawings import confusion_matrix, grid, sentence, short
 
@@ -77,7 +77,7 @@ class ValidationPages:
         return self.images.images[self.images.rows[places]]
 
     def _show_confusion(self) -> None:
-        counts = confusion_counts(self.seen.labels, self.seen.predictions, len(self.classes))
+        counts = count_confusion(self.seen.labels, self.seen.predictions, len(self.classes))
         page = confusion_matrix(counts, self.classes)
         self.writer.add_image("val/confusion", page, self.epoch, dataformats="HWC")
 
