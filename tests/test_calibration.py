@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 from sklearn.metrics import log_loss as sklearn_log_loss
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
 from gfnet_pl.evaluation.calibration import (
     Calibration,
@@ -34,6 +35,21 @@ def test_the_temperature_of_an_overconfident_net_is_found(overconfident):
     assert fit_temperature(logits, labels) == pytest.approx(2, rel=0.05)
 
 
+def test_the_loss_has_no_slope_at_the_temperature_found(overconfident):
+    logits, labels = overconfident
+    inverse = 1 / fit_temperature(logits, labels)
+    expected = (softmax(logits * inverse, axis=1) * logits).sum(1)
+    assert (expected - logits[np.arange(len(labels)), labels]).mean() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_temperature_out_of_range_is_cut_off():
+    labels = np.array([0, 1] * 10)
+    logits = np.eye(2)[labels]
+    logits[0] = [0, 0.001]  # one error by next to nothing: the colder, the better
+    assert fit_temperature(logits, labels) == 0.05
+    assert fit_temperature(np.eye(2)[np.r_[1 - labels[:19], labels[19]]], labels) == 20  # nearly all wrong
+
+
 def test_calibrating_lowers_the_calibration_error(overconfident):
     logits, labels = overconfident
     errors = []
@@ -48,6 +64,16 @@ def test_log_loss_agrees_with_sklearn_and_does_not_overflow(overconfident):
     logits, labels = overconfident
     assert log_loss(logits, labels) == pytest.approx(sklearn_log_loss(labels, probabilities(logits)), rel=1e-9)
     assert log_loss(np.array([[0.0, 2000.0]]), np.array([0])) == 2000
+    assert str(log_loss(np.array([[0.0, 2000.0]]), np.array([1]))) == "0.0"  # and not -0.0
+
+
+def test_probabilities_are_the_softmax_of_float32_logits_in_float64(overconfident):
+    logits = overconfident[0].astype(np.float32)
+    powers = np.exp(logits.astype(float) / 3)
+    found = probabilities(logits, 3)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, powers / powers.sum(1, keepdims=True), rtol=1e-13)
+    assert probabilities([[0.0, 2000.0]]).tolist() == [[0, 1]]
 
 
 def test_calibration_error_agrees_with_torchmetrics(overconfident):
@@ -56,6 +82,22 @@ def test_calibration_error_agrees_with_torchmetrics(overconfident):
     ours = calibration_error(reliability(shares.max(1), shares.argmax(1) == labels))
     theirs = multiclass_calibration_error(torch.from_numpy(shares), torch.from_numpy(labels), 5, n_bins=15)
     assert ours == pytest.approx(theirs.item(), abs=1e-6)
+
+
+def test_calibration_error_agrees_with_torchmetrics_in_float64_without_probabilities_on_borders(overconfident):
+    logits, labels = overconfident
+    shares = probabilities(logits)
+    confidence, right = shares.max(1), shares.argmax(1) == labels
+    theirs = binary_calibration_error(torch.from_numpy(confidence), torch.from_numpy(right.astype(int)), n_bins=15)
+    assert calibration_error(reliability(confidence, right)) == pytest.approx(theirs.item(), abs=1e-12)
+
+
+def test_probabilities_of_one_share_the_last_bin_which_torchmetrics_gives_two():
+    confidence = np.array([1.0] * 3 + [0.94] * 3)
+    right = np.array([True, True, False, True, True, True])
+    assert calibration_error(reliability(confidence, right)) == pytest.approx(0.97 - 5 / 6)
+    theirs = binary_calibration_error(torch.from_numpy(confidence), torch.from_numpy(right.astype(int)), n_bins=15)
+    assert theirs.item() == pytest.approx((1 / 3 + 0.06) / 2)  # if this fails, ours may be replaced by theirs
 
 
 def test_the_bins_hold_every_picture_once():

@@ -9,7 +9,7 @@ from sklearn.metrics import (
 )
 
 from gfnet_pl.evaluation.calibration import Calibration, Rejection
-from gfnet_pl.evaluation.figures import figures_table, gap, set_figures
+from gfnet_pl.evaluation.figures import count_confusion, figures_table, gap, set_figures
 
 CLASSES = ["A", "B", "C", "D", "E"]
 
@@ -39,6 +39,21 @@ def test_figures_agree_with_sklearn():
         assert each.f1 == pytest.approx(f1[i])
         if counts[i]:
             assert each.recall.share == pytest.approx(recall[i])
+
+
+def test_a_confusion_matrix_is_that_of_sklearn():
+    labels, predictions = np.random.default_rng(0).integers(0, 4, (2, 300))
+    found = count_confusion(labels, predictions, 5)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, confusion_matrix(labels, predictions, labels=range(5)))
+    nothing = np.array([], np.int64)
+    assert count_confusion(nothing, nothing, 2).tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(("label", "prediction"), [(0, 2), (2, 0), (0, -1), (-1, 0)])
+def test_a_class_out_of_range_is_refused_and_not_counted_as_another(label, prediction):
+    with pytest.raises(ValueError, match="invalid entry"):
+        count_confusion(np.array([label]), np.array([prediction]), 2)
 
 
 def test_a_class_without_pictures_has_no_recall_and_does_not_count_in_the_mean():

@@ -1,15 +1,21 @@
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import binomtest, t
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from gfnet_pl.evaluation.intervals import _student, mcnemar, newcombe, wilson, wilson_of_groups
+from gfnet_pl.evaluation.intervals import mcnemar, newcombe, wilson, wilson_of_groups
 
 
 @pytest.mark.parametrize(("right", "images"), [(112, 112), (0, 7), (1, 1), (5431, 5600), (41, 97), (3, 4)])
 def test_wilson_agrees_with_statsmodels(right, images):
     assert wilson(right, images) == pytest.approx(proportion_confint(right, images, method="wilson"), abs=1e-12)
+
+
+@pytest.mark.parametrize(("right", "images"), [(112, 112), (0, 7), (1, 1), (5431, 5600), (41, 97), (3, 4)])
+def test_wilson_agrees_with_scipy(right, images):
+    theirs = binomtest(right, images).proportion_ci(method="wilson")
+    assert wilson(right, images) == pytest.approx((theirs.low, theirs.high), abs=1e-14)
 
 
 def test_112_right_of_112_still_allow_96_7_percent():
@@ -33,9 +39,21 @@ def test_newcombe_agrees_with_statsmodels(one, other):
     assert ours == pytest.approx(theirs, abs=1e-9)
 
 
-@pytest.mark.parametrize("freedom", [4, 7, 30, 1000])
-def test_students_quantile_is_within_half_a_percent(freedom):
-    assert _student(freedom) == pytest.approx(t.ppf(0.975, freedom), rel=5e-3)
+@pytest.mark.parametrize("count", [5, 8, 31, 1001])
+def test_groups_without_spread_have_wilson_s_interval_with_the_quantile_of_student(count):
+    expected = wilson(8 * count, 10 * count, t.ppf(0.975, count - 1))
+    assert wilson_of_groups([(8, 10)] * count) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_interval_of_groups_is_that_of_korn_and_graubard_s_effective_number():
+    rights = np.array([150, 160, 168, 120, 165, 158, 167, 140])
+    share = rights.sum() / (8 * 168)
+    variance = np.var(rights / 168, ddof=1) / 8  # of the mean of eight groups of equal size
+    effective = share * (1 - share) / variance
+    expected = proportion_confint(share * effective, effective, 2 * t.sf(t.ppf(0.975, 7), np.inf), method="wilson")
+    found = wilson_of_groups([(int(right), 168) for right in rights])
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert found == pytest.approx((0.795899, 0.966374), abs=1e-6)
 
 
 def test_groups_that_go_right_or_wrong_together_widen_the_interval():
@@ -71,3 +89,8 @@ def test_few_groups_say_nothing_about_the_next():
 def test_mcnemar_agrees_with_statsmodels(better, worse):
     theirs = statsmodels_mcnemar([[10, better], [worse, 10]], exact=True).pvalue
     assert mcnemar(better, worse) == pytest.approx(theirs, rel=1e-9)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(31, 12), (0, 40), (5, 5), (5, 6), (900, 1200), (50_000, 50_600)])
+def test_mcnemar_is_scipy_s_binomial_test(better, worse):
+    assert mcnemar(better, worse) == pytest.approx(binomtest(better, better + worse).pvalue, rel=1e-9)

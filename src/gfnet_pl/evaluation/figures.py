@@ -1,7 +1,6 @@
 """The figures of one evaluated set, each with its interval, and the gap between known and unknown groups.
 
-Plain values that are JSON as they are (`dataclasses.asdict`). A class or set without pictures has None where a share
-would be a division by zero.
+The values are plain, so that `dataclasses.asdict` gives JSON. A share of no pictures is None.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,7 +26,15 @@ from gfnet_pl.evaluation.intervals import newcombe, wilson, wilson_of_groups
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """So many of so many, with the 95 % interval (Wilson) of pictures that are independent; all in 0..1."""
+    """A share of pictures with its 95 % interval (Wilson, for independent pictures).
+
+    Attributes:
+        right: Pictures that count.
+        images: All pictures.
+        share: right / images, 0 to 1; None without pictures.
+        low: Lower end of the interval, 0 to 1.
+        high: Upper end.
+    """
 
     right: int
     images: int
@@ -42,12 +49,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """How a class went.
+    """The figures of one class.
 
     Attributes:
-        recall: Its pictures that were taken for it.
-        precision: The pictures taken for it that are of it.
-        f1: Harmonic mean of the two; None where the class neither has pictures nor was predicted.
+        recall: Of the pictures of the class, those predicted as it.
+        precision: Of the pictures predicted as the class, those that are of it.
+        f1: Harmonic mean of the two, 0 to 1; None if the class has no pictures and was never predicted.
     """
 
     recall: Share
@@ -57,12 +64,12 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What a threshold that was settled on validation does on this set.
+    """What a threshold that was fitted on validation does on this set.
 
     Attributes:
-        error_rate: What it was settled for.
+        error_rate: The error rate it was fitted for.
         threshold: See `calibration.Rejection`.
-        accepted: Pictures at or above it, of all.
+        accepted: Of all pictures, those at or above the threshold.
         wrong: Errors among those accepted.
     """
 
@@ -74,23 +81,23 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class SetFigures:
-    """How a set went.
+    """The figures of one set.
 
     Attributes:
         accuracy: Pictures that are right.
-        new_groups: 95 % interval of the accuracy on groups like these, see `intervals.wilson_of_groups`; None where
-            groups are too few or not known.
+        new_groups: 95 % interval of the accuracy on new groups like these, see `intervals.wilson_of_groups`; None if
+            groups are too few, or unknown for some pictures.
         macro_accuracy: Mean recall of the classes that have pictures.
-        top3: Pictures whose class is among the three likeliest.
-        log_loss: Mean negative log probability of the true class.
+        top3: Pictures whose class is among the three with the highest logits.
+        log_loss: Mean negative log probability (base e) of the true class.
         calibrated_log_loss: The same at the fitted temperature.
-        calibration_error: Expected calibration error of the probabilities as the net gives them.
+        calibration_error: Expected calibration error of the net's own probabilities, 0 to 1.
         calibrated_error: The same at the fitted temperature.
         bins: The reliability diagram at the fitted temperature.
-        acceptance: For each error rate that one might ask for.
+        acceptance: For each error rate of the calibration.
         classes: By name.
-        groups: Accuracy by group, where they are known.
-        confusion: Counts, rows are true classes.
+        groups: Accuracy by group; pictures of unknown group are not in it.
+        confusion: (classes, classes) counts, rows are true classes.
     """
 
     accuracy: Share
@@ -110,13 +117,13 @@ class SetFigures:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Accuracy on groups that training knew less that on groups that it did not.
+    """Accuracy on groups seen in training, minus accuracy on groups not seen.
 
     Attributes:
         seen: Name of the set of known groups.
         unseen: Name of the set of unknown groups.
         difference: -1 to 1.
-        low: Lower end of its 95 % interval (Newcombe 1998), over groups where they are known.
+        low: Lower end of its 95 % interval (Newcombe 1998), from intervals over groups if these are known.
         high: Upper end.
     """
 
@@ -128,11 +135,30 @@ class Gap:
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """One sentence for the reader of a report."""
         return (
             f"{self.seen} less {self.unseen}: {100 * self.difference:.1f} points "
             f"({100 * self.low:.1f} to {100 * self.high:.1f}): so much does accuracy fall on people never seen"
         )
+
+
+def count_confusion(labels: Ints, predictions: Ints, classes: int) -> Ints:
+    """Counts a confusion matrix.
+
+    Args:
+        labels: (N,) true classes, 0 to classes - 1.
+        predictions: (N,) predicted classes, 0 to classes - 1.
+        classes: Number of classes.
+
+    Returns:
+        (classes, classes) counts; rows are true classes, columns predicted ones.
+
+    Raises:
+        ValueError: A label or prediction is not in the range, or their numbers differ.
+    """
+    cells = np.ravel_multi_index((labels, predictions), (classes, classes))
+    counts: Ints = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+    return counts
 
 
 def set_figures(
@@ -142,19 +168,18 @@ def set_figures(
     classes: Sequence[str],
     calibration: Calibration,
 ) -> SetFigures:
-    """Counts a set.
+    """Computes the figures of one set.
 
     Args:
         logits: (N, classes), finite, N at least 1.
         labels: (N,) positions in `classes`.
-        groups: (N,) names, "" where not known.
+        groups: (N,) names; "" if unknown.
         classes: Names.
         calibration: Fitted on validation.
     """
     predicted = logits.argmax(1)
     right = predicted == labels
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
+    confusion = count_confusion(labels, predicted, len(classes))
     hits, of_class, as_class = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     by_class = {
         name: ClassFigures(
@@ -169,7 +194,7 @@ def set_figures(
         str(name): Share.of(int(right[of_group == name].sum()), int((of_group == name).sum()))
         for name in np.unique(of_group[of_group != ""])
     }
-    whole = all(groups)  # pictures without a group belong to nobody, and their interval would be of the others
+    whole = all(groups)  # otherwise the interval would leave out the pictures of unknown group
     raw, calibrated = (probabilities(logits, value).max(1) for value in (1.0, calibration.temperature))
     bins = reliability(calibrated, right)
     likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :3]
@@ -191,15 +216,15 @@ def set_figures(
 
 
 def gap(sets: dict[str, SetFigures], known: Collection[str]) -> Gap | None:
-    """What the accuracy on known groups hides: that of the holdout set, else of validation, less that on unseen.
+    """The accuracy on the holdout set (without one: on validation) minus the accuracy on the unseen set.
 
     Args:
         sets: The figures by set.
-        known: Sets of groups that training has, too. Those that were drawn by group are not among them: the difference
-            of two sets of new groups is no gap.
+        known: Names of sets whose groups are in training, too. A set that was split off by group is not one of them:
+            the difference between two sets of new groups is not a gap.
 
     Returns:
-        None where there is no unseen set, or none of known groups to compare it with.
+        None if there is no unseen set, or no set of known groups to compare it with.
     """
     seen = next((name for name in ("holdout", "val") if name in sets and name in known), None)
     if seen is None or "unseen" not in sets:
@@ -209,7 +234,7 @@ def gap(sets: dict[str, SetFigures], known: Collection[str]) -> Gap | None:
 
 
 def figures_table(figures: dict[str, SetFigures], *, title: str, caption: str) -> Table:
-    """All sets as the rows of one table."""
+    """One table with a row per set."""
     table = Table(title=Text(title), caption=Text(caption), box=None, padding=(0, 1, 0, 0))
     for heading in ("set", "images", "right", "accuracy", "95 %", "new groups", "macro", "top 3", "loss", "ECE"):
         table.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=True)

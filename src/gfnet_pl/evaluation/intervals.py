@@ -1,29 +1,35 @@
-"""How far a share of right pictures can be trusted: 95 % intervals for one share, for groups, and for a difference.
+"""95 % intervals of an accuracy: for independent pictures, for groups of pictures, and for a difference.
 
-An accuracy alone persuades nobody: 112 right of 112 still allows a true accuracy of 96.7 %. And pictures of one signer
-are not independent draws: 1,344 pictures of 8 people say less about the ninth than 1,344 pictures of 1,344 people.
+An accuracy alone says little: 112 right of 112 still allow a true accuracy of 96.7 %. And pictures of one signer are
+not independent: 1,344 pictures of 8 people say less about a ninth person than 1,344 pictures of 1,344 people.
+
+Wilson's formula is written out because `scipy.stats.binomtest` takes whole numbers of trials only and needs 0.4 ms per
+interval instead of 0.6 microseconds. Newcombe's is written out because scipy has none.
 """
 
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
+from scipy.special import bdtr, stdtrit  # type: ignore[import-untyped]
+
 LEVEL = 0.95
 FEWEST_GROUPS = 5
 
-_Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+_UPPER = 0.5 + LEVEL / 2  # a two-sided interval leaves half of the rest on either side
+_Z = NormalDist().inv_cdf(_UPPER)
 
 
 def wilson(successes: float, trials: float, z: float = _Z) -> tuple[float, float]:
-    """The score interval of a binomial share (Wilson 1927), 95 % by default; it stays within 0..1 and works at 0 and 1.
+    """The score interval of a binomial share (Wilson 1927). It stays within 0 to 1 and works at both ends.
 
     Args:
-        successes: How many are right, 0 to `trials`.
-        trials: Of how many; a fraction where it is an effective number.
-        z: Quantile of the normal distribution.
+        successes: Number of right pictures, 0 to `trials`.
+        trials: Number of pictures; a fraction if it is an effective number.
+        z: Quantile of the normal distribution; default: that of a 95 % interval.
 
     Returns:
-        Lower and upper end; (0, 1) where nothing was tried.
+        Lower and upper end, 0 to 1; (0, 1) without trials.
     """
     if trials <= 0:
         return 0.0, 1.0
@@ -32,23 +38,23 @@ def wilson(successes: float, trials: float, z: float = _Z) -> tuple[float, float
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     low, high = (centre - half) / scale, (centre + half) / scale
-    # The ends at 0 and 1 are exact; only rounding would miss them.
+    # With no success the lower end is exactly 0, with successes only the upper end is exactly 1: no rounding here.
     return 0.0 if successes <= 0 else low, 1.0 if successes >= trials else high
 
 
 def wilson_of_groups(groups: Sequence[tuple[int, int]]) -> tuple[float, float] | None:
-    """The interval of a share over *new groups* (signers, videos), whose pictures go right or wrong together.
+    """The 95 % interval of the accuracy on *new groups* (signers, videos), whose pictures are not independent.
 
-    Wilson's interval with the effective number of pictures, n / design effect, and Student's t for the few groups
-    (Korn and Graubard 1998; Dean and Pagano 2015). The design effect is that of
-    the variance between groups by linearisation (Cochran 1977); below 1 it counts as 1, as it does where
-    all pictures are right or all wrong and nothing is known of the spread.
+    Wilson's interval with the effective number of pictures, n / design effect, and with Student's t because groups are
+    few (Korn and Graubard 1998; Dean and Pagano 2015). The design effect is the variance between groups by
+    linearisation (Cochran 1977), divided by the binomial variance. It is at least 1. It is also 1 if all pictures are
+    right or all are wrong, because these say nothing about the spread.
 
     Args:
-        groups: (right, pictures) of each group.
+        groups: (right, pictures) of each group; groups without pictures do not count.
 
     Returns:
-        Lower and upper end; None for fewer than five groups, which say too little about the next one.
+        Lower and upper end, 0 to 1; None for fewer than five groups, which say too little about the next one.
     """
     groups = [(right, count) for right, count in groups if count]
     if len(groups) < FEWEST_GROUPS:
@@ -60,14 +66,14 @@ def wilson_of_groups(groups: Sequence[tuple[int, int]]) -> tuple[float, float] |
     binomial = share * (1 - share) / count
     design_effect = max(1.0, variance / binomial) if binomial else 1.0
     effective = count / design_effect
-    return wilson(share * effective, effective, _student(len(groups) - 1))
+    return wilson(share * effective, effective, float(stdtrit(len(groups) - 1, _UPPER)))
 
 
 def newcombe(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float]:
     """The interval of the difference of two independent shares (Newcombe 1998, method 10).
 
     Args:
-        one: (share, low, high).
+        one: (share, low, high), each 0 to 1.
         other: The same; it is subtracted.
 
     Returns:
@@ -82,26 +88,13 @@ def newcombe(one: tuple[float, float, float], other: tuple[float, float, float])
 
 
 def mcnemar(better: int, worse: int) -> float:
-    """How likely such a difference of two nets on the same pictures is, were they equally good (McNemar 1947, exact).
+    """The exact test of whether two nets are equally good on the same pictures (McNemar 1947).
 
     Args:
-        better: Pictures that only the one has right.
-        worse: Pictures that only the other has right.
+        better: Pictures that only the first net has right.
+        worse: Pictures that only the second net has right.
 
     Returns:
-        Two-sided p value of the binomial test; 1 where the nets differ on nothing.
+        Two-sided p value of the binomial test, 0 to 1; 1 if the nets differ on no picture.
     """
-    both, fewer = better + worse, min(better, worse)
-    tail = sum(math.comb(both, count) for count in range(fewer + 1))
-    return min(1.0, float(2 * tail / 2**both))
-
-
-def _student(freedom: int) -> float:
-    """Student's t quantile in the place of `_Z`, 0.3 % low at 4 degrees (Abramowitz and Stegun 26.7.5)."""
-    z = _Z
-    return (
-        z
-        + (z**3 + z) / (4 * freedom)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    )
+    return min(1.0, 2 * float(bdtr(min(better, worse), better + worse, 0.5)))

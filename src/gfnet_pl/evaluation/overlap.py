@@ -1,4 +1,4 @@
-"""Which classes overlap, and whether a net confuses them because their pictures are alike or because it is at fault.
+"""Which classes overlap, and whether a net confuses them because their pictures are alike or because the net is weak.
 
 Axes: N pictures.
 """
@@ -8,24 +8,26 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
-from gfnet_pl.evaluation.calibration import Floats, Ints
+from gfnet_pl.evaluation.calibration import Floats
+from gfnet_pl.evaluation.figures import count_confusion
 from gfnet_pl.evaluation.intervals import wilson
 from gfnet_pl.evaluation.neighbours import Neighbours, by_row
 
-FEWEST = 10  # errors, and right pictures, below which nothing is said about where the errors come from
+FEWEST = 10  # errors, and right pictures: with fewer there is no verdict on where the errors come from
 
 
 @dataclass(frozen=True)
 class InPixels:
-    """For `count` of `of` pictures, another class is as near in pixels as their own."""
+    """For `count` of `of` pictures, another class is as near in pixels as their own class."""
 
     count: int
     of: int
 
     @property
     def share(self) -> float | None:
-        """0 to 1; None where there are no pictures."""
+        """0 to 1; None without pictures."""
         return self.count / self.of if self.of else None
 
     @property
@@ -38,13 +40,13 @@ class InPixels:
 
 
 class ConfusedPair(NamedTuple):
-    """Two classes, a < b, that the net mistakes for each other.
+    """Two classes, a < b, that the net confuses.
 
     Attributes:
-        a: The one.
-        b: The other.
-        a_as_b: Pictures of a that the net calls b.
-        b_as_a: Pictures of b that the net calls a.
+        a: The lower class.
+        b: The higher class.
+        a_as_b: Pictures of a predicted as b.
+        b_as_a: Pictures of b predicted as a.
     """
 
     a: int
@@ -57,17 +59,17 @@ class ConfusedPair(NamedTuple):
 class Explanation:
     """Whether a net's errors are in the pixels.
 
-    An error, a picture of class a that is called b, is *in the pixels* where b is at least as frequent as a among the
-    pictures nearest in pixels, and is there at all. Pictures without neighbours are left out.
+    An error, a picture of class a predicted as b, is *in the pixels* if the pictures nearest in pixels include class b
+    and show it at least as often as class a. Pictures without neighbours do not count.
 
     Attributes:
-        errors: The errors for which that holds: the main figure.
-        right: The base rate: right pictures for which it holds of the second likeliest class in the place of b.
-        pixel_accuracy: Of the nearest pictures' vote in pixels, see `Neighbours`.
+        errors: The errors that are in the pixels: the main figure.
+        right: The base rate: the same for right pictures, with the second likeliest class as b.
+        pixel_accuracy: Accuracy of the vote of the nearest pictures in pixels, see `Neighbours`.
         feature_accuracy: The same in the net's features.
-        rank_pixels: Spearman's rank correlation, over pairs of classes, of how often the net confuses the two with
-            how much they overlap in pixels; None where it is not defined.
-        rank_features: The same with how much they overlap in the net's features.
+        rank_pixels: Spearman's rank correlation over pairs of classes, between how often the net confuses the two and
+            how much they overlap in pixels, -1 to 1; None if undefined.
+        rank_features: The same with their overlap in the net's features.
     """
 
     errors: InPixels
@@ -79,15 +81,16 @@ class Explanation:
 
     @property
     def verdict(self) -> str:
-        """One sentence, the first of these that is so; the intervals are Wilson's, 95 %, of independent pictures.
+        """One sentence: the first of these cases that holds, with Wilson's 95 % intervals for independent pictures.
 
         - Too few to tell: fewer than 10 errors, or fewer than 10 right pictures to compare them with.
-        - Mostly in the pixels: the errors' interval lies above that of the base rate, and at least half of them are.
-        - Mixed: it lies above, but fewer are.
-        - Pixels cannot tell: the pixels' own vote is right for less than half of the pictures. Where light, place
-          and background settle what is near, it says nothing that the wrong class is not.
+        - Mostly in the pixels: the errors' interval lies above that of the base rate, and at least half of the errors
+          are in the pixels.
+        - Mixed: the interval lies above, but fewer than half are.
+        - Pixels cannot tell: the vote in pixels is right for less than half of the pictures. Light, place and
+          background then decide which pictures are near, so it means little that the wrong class is not near.
         - Mostly in the net: the errors' interval lies below one half.
-        - Mixed.
+        - Mixed: all other cases.
         """
         errors, right = self.errors, self.right
         if errors.of < FEWEST or right.of < FEWEST:
@@ -108,10 +111,13 @@ class Explanation:
 
 
 def pair_overlap(matrix: Floats) -> Floats:
-    """How much two classes overlap, whichever way: (M + M^T) / 2 with a zero diagonal, NaN for a class without row.
+    """How much two classes overlap, in both directions: (M + M^T) / 2 with a zero diagonal.
 
     Args:
         matrix: (classes, classes) shares with rows that sum to 1, such as `Neighbours.matrix`.
+
+    Returns:
+        (classes, classes), symmetric, 0 to 1; off the diagonal NaN for a class whose row is NaN.
     """
     overlap: Floats = (matrix + matrix.T) / 2
     np.fill_diagonal(overlap, 0)
@@ -119,7 +125,7 @@ def pair_overlap(matrix: Floats) -> Floats:
 
 
 def explain(labels: npt.ArrayLike, logits: npt.ArrayLike, pixels: Neighbours, features: Neighbours) -> Explanation:
-    """Says whether a net's errors are in the pixels, see `Explanation`.
+    """Tests whether a net's errors are in the pixels, see `Explanation`.
 
     Args:
         labels: (N,) true classes.
@@ -130,14 +136,14 @@ def explain(labels: npt.ArrayLike, logits: npt.ArrayLike, pixels: Neighbours, fe
     labels, logits = np.asarray(labels, np.int64), np.asarray(logits)
     classes = logits.shape[1]
     likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :2]
-    said, second = likeliest[:, 0], likeliest[:, -1]  # of one class alone, both are that
+    said, second = likeliest[:, 0], likeliest[:, -1]  # the same if there is only one class
     rival = np.where(said == labels, second, said)
     everyone = np.arange(len(labels))
     own_votes, rival_votes = pixels.votes[everyone, labels], pixels.votes[everyone, rival]
     close = (rival_votes >= own_votes) & (rival_votes > 0)
     asked = pixels.votes.any(1) & (rival != labels)
 
-    counts = _confusion(labels, said, classes)
+    counts = count_confusion(labels, said, classes)
     confusion = pair_overlap(by_row(counts, counts.sum(1)))
     pairs = np.triu_indices(classes, 1)
     rank_pixels, rank_features = (
@@ -154,54 +160,42 @@ def explain(labels: npt.ArrayLike, logits: npt.ArrayLike, pixels: Neighbours, fe
 
 
 def rank_correlation(one: npt.ArrayLike, other: npt.ArrayLike) -> float | None:
-    """Spearman's: the correlation of ranks, where equal values share the mean of theirs.
+    """Spearman's rank correlation; equal values share their mean rank.
 
     Args:
-        one: (M,) values; equal to 9 decimals is equal, so that rounding makes no order.
-        other: (M,); a pair with a NaN is left out.
+        one: (M,) values; they are rounded to 9 decimals, so that rounding errors do not break ties.
+        other: (M,) values, the same; a pair with a NaN does not count.
 
     Returns:
-        -1 to 1; None for fewer than three pairs, or where all values of a side are equal.
+        -1 to 1; None for fewer than three pairs, or if all values of one side are equal.
     """
     values = np.round(np.stack((np.asarray(one, np.float64), np.asarray(other, np.float64))), 9)
     values = values[:, ~np.isnan(values).any(0)]
     if values.shape[1] < 3 or (values == values[:, :1]).all(1).any():
         return None
-    return float(np.corrcoef([_ranks(side) for side in values])[0, 1])
+    return float(spearmanr(*values).statistic)
 
 
 def confused_pairs(
     labels: npt.ArrayLike, predictions: npt.ArrayLike, classes: int, limit: int = 8
 ) -> list[ConfusedPair]:
-    """The pairs of classes that the net mistakes for each other most often, by errors in both directions.
+    """The pairs of classes that the net confuses most often, by errors in both directions.
 
     Args:
         labels: (N,) true classes.
-        predictions: (N,) what the net says.
-        classes: How many there are.
-        limit: Pairs at most.
+        predictions: (N,) predicted classes.
+        classes: Number of classes.
+        limit: At most this many pairs.
 
     Returns:
-        Pairs with an error; of equally frequent ones the lower classes come first.
+        Pairs with at least one error, most errors first; among pairs with equal counts the lower classes come first.
     """
-    counts = _confusion(np.asarray(labels, np.int64), np.asarray(predictions, np.int64), classes)
+    counts = count_confusion(np.asarray(labels, np.int64), np.asarray(predictions, np.int64), classes)
     both = np.triu(counts + counts.T, 1).ravel()
     worst = np.argsort(-both, kind="stable")[:limit]
     pairs = [divmod(int(place), classes) for place in worst if both[place]]
     return [ConfusedPair(a, b, int(counts[a, b]), int(counts[b, a])) for a, b in pairs]
 
 
-def _confusion(labels: Ints, predictions: Ints, classes: int) -> Ints:
-    """(classes, classes) counts, rows are true classes."""
-    counts: Ints = np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
-    return counts
-
-
 def _in_pixels(close: npt.NDArray[np.bool_]) -> InPixels:
     return InPixels(int(close.sum()), len(close))
-
-
-def _ranks(values: Floats) -> Floats:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return ranks
