@@ -2,10 +2,14 @@
 # make notebooks   runs the notebooks and renders them into docs/notebooks
 # make bench  measures the speed against the textbook net and writes docs/performance.md, in 10 minutes on two cores
 # make test   sets up, checks style and types, runs the tests
+# make test-minimum   runs the tests with the lowest versions that pyproject.toml allows, in .venv-minimum;
+#                     INSTEAD=torch==2.13.0 replaces a bound: on Linux the lowest torch is a CUDA build of gigabytes
+# make constraints    writes the versions in .venv to constraints.txt
 PYTHON ?= python3
 BIN := .venv/bin
+MINIMUM := .venv-minimum
 
-.PHONY: setup fit notebooks bench test
+.PHONY: setup fit notebooks bench test test-minimum constraints
 
 setup: $(BIN)/gfnet
 
@@ -34,3 +38,15 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# Without ruff and mypy: other versions of them format differently, and of NumPy's types find other faults.
+test-minimum:
+	$(PYTHON) -m venv --clear $(MINIMUM)
+	$(MINIMUM)/bin/python .ci/minimum.py $(INSTEAD) > $(MINIMUM)/constraints.txt
+	PIP_CONSTRAINT= $(MINIMUM)/bin/python -m pip install --quiet --constraint $(MINIMUM)/constraints.txt --editable ".[test]"
+	$(MINIMUM)/bin/python -m pytest
+
+# "+cpu" and the like name a build of torch: any build of that version will do.
+constraints:
+	{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//'; } > constraints.new
+	mv constraints.new constraints.txt

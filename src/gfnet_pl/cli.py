@@ -10,6 +10,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from gfnet_pl import __version__
 from gfnet_pl.errors import OneLineParser, UserError, nearest
 
 HELP = """usage: gfnet COMMAND …
@@ -28,7 +29,7 @@ Train a Global Filter Network on a folder of grey pictures in class folders.
   tensorboard --logdir runs                               the dashboards
 
 --data.root DIR names your own pictures; left out, the embedded synthetic hand signs are used.
-Every option: gfnet COMMAND --help
+Every option: gfnet COMMAND --help. The version: gfnet --version
 """
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
@@ -57,6 +58,9 @@ def main(args: list[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP, end="")
+        return 0
+    if args[0] == "--version":
+        print(f"gfnet_pl {__version__}")
         return 0
     command = args[0]
     if command == "hand-signs":
