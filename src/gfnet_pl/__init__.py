@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gfnet_pl.model.pretrained import load_authors_weights
     from gfnet_pl.training.classifier import GFNetClassifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["GFNet", "GFNetClassifier", "GlobalFilter", "ImageDataModule", "load_authors_weights"]
 
 _HOME = {

@@ -17,7 +17,7 @@ HELP = """usage: gfnet COMMAND …
 
 Train a Global Filter Network on a folder of grey pictures in class folders.
 
-  gfnet fit --config base.yaml                            train; the report's recipe
+  gfnet fit --config base.yaml                            train; the source study's recipe
   gfnet fit --config base.yaml --config quick.yaml        train a small net in minutes on a CPU
   gfnet fit --config polish.yaml --ckpt_path last.ckpt    fine-tune the newest run
   gfnet test                                              the newest run, its best checkpoint, every test set
@@ -28,7 +28,7 @@ Train a Global Filter Network on a folder of grey pictures in class folders.
   gfnet hand-signs --out DIR --signers N --frames N       write the synthetic data set, of any size
   tensorboard --logdir runs                               the dashboards
 
---data.root DIR names your own pictures; left out, the embedded synthetic hand signs are used.
+--data.root DIR names your own pictures; default: the embedded, synthetic hand signs.
 Every option: gfnet COMMAND --help. The version: gfnet --version
 """
 
