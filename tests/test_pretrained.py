@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gfnet_pl import GFNet, load_authors_weights
+from gfnet_pl.cli import main
 from gfnet_pl.errors import UserError
 
 DIM, DEPTH, CLASSES = 12, 3, 5
@@ -158,13 +159,15 @@ def test_another_number_of_classes_leaves_the_head_and_says_so(caplog):
         load_authors_weights(model, authors_weights())
     assert torch.equal(model.head.weight, head)
     assert torch.equal(model.blocks[2].mlp.fc2.bias, authors_weights()["blocks.2.mlp.fc2.bias"])
-    message = "The weights are for 5 classes, the model has 7: its head stays fresh"
-    assert [(record.name, record.getMessage()) for record in caplog.records] == [("gfnet_pl.model.pretrained", message)]
+    message = "published weights: 3 blocks of dim 12; colours summed to grey; head is new: 5 classes there, 7 here"
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("WARNING", message)]
 
 
-def test_the_same_classes_are_not_worth_a_word(caplog):
-    load_authors_weights(our_model(), authors_weights())
-    assert caplog.records == []
+def test_what_was_taken_is_said_in_one_line(caplog):
+    with caplog.at_level(logging.INFO, logger="gfnet_pl.model.pretrained"):
+        load_authors_weights(our_model(in_channels=3, image_size=48), authors_weights())
+    message = "published weights: 3 blocks of dim 12; positions and filters resized from 4 x 4 to 6 x 6 tokens"
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("INFO", message)]
 
 
 def without(name: str) -> dict[str, Tensor]:
@@ -227,3 +230,39 @@ def test_other_weights_are_refused_in_one_line_and_change_nothing(weights, messa
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_command_starts_from_published_weights_and_says_what_it_took(tiny, tmp_path, capsys, caplog):
+    torch.save({"model": authors_weights(patch=4, dim=16, depth=2)}, tmp_path / "gfnet.pth")  # for RGB and 5 classes
+    command = [*tiny, "--trainer.max_epochs=1", "--model.lr=0", f"--model.pretrained={tmp_path / 'gfnet.pth'}"]
+    assert main(command) == 0
+    (line,) = [line for line in caplog.messages if "published" in line]
+    assert "2 blocks of dim 16" in line
+    assert "colours summed to grey" in line
+    assert "head is new: 5 classes there, 3 here" in line
+    weights = torch.load("runs/base/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    grey = authors_weights(patch=4, dim=16, depth=2)["patch_embed.proj.weight"].sum(1, keepdim=True)
+    torch.testing.assert_close(weights["net.patch_embed.proj.weight"], grey)
+    (tmp_path / "gfnet.pth").unlink()  # a checkpoint has the weights itself
+    assert main(["test", "--trainer.enable_progress_bar=false"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        (b"no weights", "cannot be read as weights"),
+        ({"model": {"pos_embed": torch.zeros(1)}}, "they are no GFNet's"),
+        ([1], "holds no weights by name"),
+        ({"model": authors_weights(dim=16, depth=2)}, "the model needs"),
+    ],
+)
+def test_a_file_of_other_weights_is_one_line(tiny, tmp_path, capsys, content, message):
+    if isinstance(content, bytes):
+        (tmp_path / "gfnet.pth").write_bytes(content)
+    elif content is not None:
+        torch.save(content, tmp_path / "gfnet.pth")
+    assert main([*tiny, f"--model.pretrained={tmp_path / 'gfnet.pth'}"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("gfnet: error: ")
+    assert message in line

@@ -54,7 +54,9 @@ def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None
       frequencies in cycles a token: frequency zero stays where it is. (The authors resize a filter's rows in the order
       in which rfft2 stores them, as if frequency 6 of 12 were next to 7, which is -5.)
     - A model with half-row filters gets the mean of rows k and -k.
-    - For another number of classes the head stays as it is, and one line in the log says so.
+    - For another number of classes the head stays as it is.
+
+    One line in the log says what was taken and adapted.
 
     Args:
         model: A GFNet with the weights' dim, depth, mlp_ratio and patch_size.
@@ -69,18 +71,23 @@ def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None
     old_map = _check_shapes(state_dict, own)
 
     loaded = {name: state_dict[name].detach().to(own[name]) for name in own}
+    taken = [f"{len(model.blocks)} blocks of dim {len(own['norm.weight'])}"]
     if model.patch_embed.proj.in_channels == 1:
         loaded["patch_embed.proj.weight"] = loaded["patch_embed.proj.weight"].sum(dim=1, keepdim=True)
+        taken.append("colours summed to grey")
     filters = [name for name in own if name.endswith("complex_weight")]
     if old_map != model.map_size:
         loaded["pos_embed"] = _resize_positions(loaded["pos_embed"], old_map, model.map_size)
         loaded |= {name: _resize_filter(loaded[name], old_map, model.map_size) for name in filters}
+        old, new = (f"{height} x {width}" for height, width in (old_map, model.map_size))
+        taken.append(f"positions and filters resized from {old} to {new} tokens")
     loaded |= {name: _fold_rows(loaded[name], stored_rows=len(own[name])) for name in filters}
     classes, own_classes = len(loaded["head.bias"]), len(own["head.bias"])
     if classes != own_classes:
-        logger.warning("The weights are for %d classes, the model has %d: its head stays fresh", classes, own_classes)
+        taken.append(f"head is new: {classes} classes there, {own_classes} here")
         loaded |= {name: own[name] for name in ("head.weight", "head.bias")}
     model.load_state_dict(loaded | {"mean": model.mean, "std": model.std})
+    logger.log(logging.INFO if classes == own_classes else logging.WARNING, "published weights: %s", "; ".join(taken))
 
 
 def _check_names(model: GFNet, state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> None:
