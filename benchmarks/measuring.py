@@ -19,6 +19,7 @@ from gfnet_pl.processes import keep_freed_memory
 from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_loss
 
 CLASSES = 28
+SIDE = 2048  # of the square matrices whose product is the machine's rate
 
 
 class Step:
@@ -160,11 +161,11 @@ def flops(net: nn.Module, side: int = 96) -> int:
     return counter.get_total_flops()
 
 
-def matmul_rate(dtype: torch.dtype, device: torch.device | str = "cpu", size: int = 2048, rounds: int = 7) -> float:
+def matmul_rate(dtype: torch.dtype, device: torch.device | str = "cpu", rounds: int = 7) -> float:
     """Operations per second of torch's own product of two square matrices: the most that a net could reach."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    a, b = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
     took = in_turn({"": lambda: a @ b}, rounds, warm_up=2)[""]
-    return 2 * size**3 / statistics.median(took)
+    return 2 * SIDE**3 / statistics.median(took)
 
 
 KINDS = {  # of operations in a profile, by the names of torch's kernels

@@ -35,6 +35,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         mode: "w" for UTF-8 text with the line ends that are written, "wb" for bytes, "wb+" to read them back too.
     """
     partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)  # of a process that was killed: one that lives on in it must not write into ours
     text: dict[str, str] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         with partial.open(mode, **text) as file:  # type: ignore[call-overload]  # the mode is not a literal
