@@ -1,4 +1,4 @@
-"""The cache of decoded pictures: served whole or built anew, shared by processes, never half-read."""
+"""The cache of decoded pictures: served whole or built again, shared by processes, never half-read."""
 
 import errno
 import json
@@ -251,7 +251,7 @@ def _flip(path, position):
     path.write_bytes(content)
 
 
-def test_a_flipped_byte_anywhere_is_noticed_and_the_file_is_built_anew(folder, home, decodes, caplog):
+def test_a_flipped_byte_anywhere_is_noticed_and_the_file_is_built_again(folder, home, decodes, caplog):
     (folder / "B" / "07.png").write_bytes(b"")
     names = _names(folder)
     caplog.set_level(logging.INFO)
@@ -264,7 +264,7 @@ def test_a_flipped_byte_anywhere_is_noticed_and_the_file_is_built_anew(folder, h
         assert [level or 0 for level in _levels(cached)] == [0 if n == 7 else n for n in _numbers(names)]
         assert _file(home).read_bytes() == good
         (first, second) = caplog.messages
-        assert re.search(r"is built anew: its (pixels are|record is|end is missing or) damaged|its format is", first)
+        assert re.search(r"is built again: its (pixels are|record is|end is missing or) damaged|its format is", first)
         assert "12 pictures decoded, 0 kept" in second
     assert len(decodes) == 1 + len(range(0, len(good), 7))
 

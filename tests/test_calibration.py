@@ -45,7 +45,7 @@ def test_the_loss_has_no_slope_at_the_temperature_found(overconfident):
 def test_a_temperature_out_of_range_is_cut_off():
     labels = np.array([0, 1] * 10)
     logits = np.eye(2)[labels]
-    logits[0] = [0, 0.001]  # one error by next to nothing: the colder, the better
+    logits[0] = [0, 1e-9]  # one error by next to nothing: the colder, the better
     assert fit_temperature(logits, labels) == 0.05
     assert fit_temperature(np.eye(2)[np.r_[1 - labels[:19], labels[19]]], labels) == 20  # nearly all wrong
 

@@ -123,7 +123,7 @@ def test_scores_agree_with_torchmetrics_accuracy_over_several_batches():
     assert score.by_class.tolist() == pytest.approx(by_class.tolist())
     assert score.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item())
     metrics.update(logits[:2], labels[:2], torch.tensor(0.0))
-    assert metrics.compute().images == 2  # it starts anew
+    assert metrics.compute().images == 2  # it starts again
 
 
 def test_a_class_without_images_does_not_count_in_the_macro_accuracy():

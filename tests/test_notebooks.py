@@ -1,6 +1,6 @@
 """The notebooks run, hold no code of their own, and their rendered copies in docs/notebooks/ say what they say.
 
-After a change to a notebook, or to what it shows, render them anew: the command stands at the top of each copy.
+After a change to a notebook, or to what it shows, render them again: the command stands at the top of each copy.
 """
 
 import ast
@@ -69,7 +69,7 @@ def test_the_rendered_copy_has_the_cells_of_the_notebook(file):
     assert rest.count("```python\n") == len(code_cells(read(file)))
     for cell in read(file).cells:
         text = f"```python\n{cell.source}\n```" if cell.cell_type == "code" else f"\n{cell.source}\n"
-        assert text in rest, f"{file.name} has changed; render it anew, see {RENDERED}:\n{cell.source}"
+        assert text in rest, f"{file.name} has changed; render it again, see {RENDERED}:\n{cell.source}"
         rest = rest.partition(text)[2]
 
 

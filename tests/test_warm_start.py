@@ -50,7 +50,7 @@ def polish(*options):
     return main(["fit", "--config", "polish.yaml", "--ckpt_path", "last.ckpt", *QUIET, *options])
 
 
-def test_polishing_starts_anew_from_the_weights(base, first_step, caplog):
+def test_polishing_starts_again_from_the_weights(base, first_step, caplog):
     assert polish() == 0
     assert first_step["lr"] == pytest.approx(1e-4)
     assert first_step["weight_decay"] == 1e-5

@@ -102,7 +102,7 @@ def _hand_signs(args: list[str]) -> int:
     parser = OneLineParser("gfnet hand-signs", description="Write the synthetic hand-sign data set.")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--signers", type=int, default=64, help="signers in Train (default 64)")
-    parser.add_argument("--frames", type=int, default=6, help="pictures a signer and class (default 6)")
+    parser.add_argument("--frames", type=int, default=6, help="pictures per signer and class (default 6)")
     parser.add_argument("--unseen-signers", type=int, default=8, help="signers in Unseen only (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another set (default 0)")
     values = vars(parser.parse_args(args))

@@ -165,7 +165,7 @@ def _current(path: Path, folder: Path, paths: Sequence[str], stamps: Stamps, siz
         pass
     except _Unusable as reason:
         old = None
-        log.info("cache: %s is built anew: %s", path, reason)
+        log.info("cache: %s is built again: %s", path, reason)
     _build(path, folder, dict(zip(paths, stamps.tolist(), strict=True)), old, size)
     file = _CacheFile(path, size)
     served = file.serve(paths, stamps)
