@@ -18,9 +18,9 @@ class InPlaceDropout(nn.Module):
 
     It does so in place, and only during training.
 
-    On a CPU, the scale 1 / (1 - p) is rounded to the tensor's type, and p is changed to match the rounded scale, so that
-    the mean stays exactly the same. In bfloat16, for example, p = 0.2 stays 0.2, and p = 0.1 becomes 0.0986. PyTorch's
-    global generator seeds the random numbers, so the same seed of PyTorch gives the same numbers.
+    On a CPU, the scale 1 / (1 - p) is rounded to the tensor's type, and p is changed to match the rounded scale, so
+    that the mean stays exactly the same. In bfloat16, for example, p = 0.2 stays 0.2, and p = 0.1 becomes 0.0986.
+    PyTorch's global generator seeds the random numbers, so the same seed of PyTorch gives the same numbers.
 
     Args:
         p: Probability that a number is set to zero, 0 <= p < 1.

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-# Measured with `OMP_NUM_THREADS=1 python benchmarks/filter_switch.py`, forward and backward, on a CPU with AVX-512 bf16.
+# Measured with `OMP_NUM_THREADS=1 python benchmarks/filter_switch.py`, on a CPU with AVX-512 bf16, forward + backward.
 # The time of the FFT divided by the time of the matrices, in float32 and (in bf16): 2.4 (3.3) on a map of 12 x 12,
 # 1.5 (2.2) on 48 x 48, 0.9 (1.4) on 56 x 56.
 MATRIX_MAX_TOKENS = 48 * 48
