@@ -115,7 +115,7 @@ class GFNetCLI(LightningCLI):
             config["ckpt_path"] = str(self.checkpoint.path)
 
     def _parse_ckpt_path(self) -> None:
-        """Does nothing. LightningCLI's method would replace settings of the config by the checkpoint's hyper-parameters.
+        """Does nothing. LightningCLI's method would replace settings of the config by those in the checkpoint.
 
         See `warm_start` for what is done instead.
         """
