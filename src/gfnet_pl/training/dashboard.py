@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run, besides the scalars that the classifier logs; docs/dashboards.md describes each page.
+"""What TensorBoard shows of a run, besides the scalars that the classifier logs; docs/dashboards.md describes it.
 
 Only the first device writes to TensorBoard, and it does not write during Lightning's check before training. The x axis
 is the epoch, as for the scores. All this takes little time: `benchmarks/dashboard.py` measures it.
@@ -80,7 +80,7 @@ class Charts(Callback):
             writer.add_custom_scalars(_CHARTS)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # The module has the sum anyway, and resets it after this. Logging each step would make a slow epoch 0.6 % longer.
+        # The module has the sum anyway, and resets it after this. Logging each step would cost a slow epoch 0.6 %.
         summed = _classifier(pl_module).metrics["train_set"]
         assert isinstance(summed, SetMetrics)
         mean = summed.loss.compute() / summed.confusion.compute().sum()

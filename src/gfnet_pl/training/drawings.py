@@ -1,6 +1,6 @@
 """The dashboard's pictures as pixels: (H, W, 3) uint8, dark on white.
 
-They are drawn with Pillow, because they are made during training, and a Matplotlib figure takes a hundred times as long.
+They are made during training, so they are drawn with Pillow: a Matplotlib figure takes a hundred times as long.
 """
 
 import math
