@@ -33,7 +33,7 @@ def cores() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep freed memory. Otherwise the system would fill it with zeros, page by page, before its next use.
+    """Tells glibc to keep freed memory. Otherwise the system fills it with zeros, page by page, before its next use.
 
     The process stays as large as it was at its peak. Without glibc, this function does nothing.
     """

@@ -129,7 +129,7 @@ class OfPictures:
         images: Returns the (N, height, width) grey levels of N positions in `Results.everything`.
         leaks: Share of each set's pictures that have a near twin in training.
         overlap: Which classes overlap.
-        frequencies: (pairs, H, W // 2 + 1), how well each frequency separates the two classes of each pair in `overlap`.
+        frequencies: (pairs, H, W // 2 + 1), how well a frequency separates the classes of each pair in `overlap`.
         field: (depth + 1, height, width) effective receptive field, and its radius (depth + 1,).
         worst: The worst errors, worst first.
     """
@@ -246,7 +246,7 @@ def _examples(results: Results, pair: ConfusedPair, most: int = 6) -> list[int]:
 
 
 def _surest(results: Results, places: Ints) -> list[int]:
-    """The pictures with the most probable predictions first, but one per group, class and prediction before repetitions.
+    """The pictures with the most probable predictions first, one per group, class and prediction before repetitions.
 
     Otherwise six frames of the same clip could fill the list with the same error.
     """
