@@ -1,7 +1,7 @@
 """Train Global Filter Networks on folders of grey pictures with PyTorch Lightning.
 
-The public names are imported on first use, so that `gfnet --help` and the data set's worker processes do not pay
-for torch and Lightning.
+The public names are imported on first use, so that `gfnet --help` and the worker processes of the data set do not
+spend time on importing torch and Lightning.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
-"""The `gfnet` command. Only what a subcommand needs is imported: help and errors come at once.
+"""The `gfnet` command. Each subcommand imports only what it needs, so help and errors appear at once.
 
-fit, validate, test and predict are LightningCLI's (`training/lightning_cli.py`); the others are plain functions here.
+LightningCLI runs fit, validate, test and predict (`training/lightning_cli.py`). Plain functions run the others.
 """
 
 import contextlib
@@ -42,10 +42,10 @@ def main(args: list[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        args: The command line without the program's name; the process's own where None.
+        args: The command line without the program's name; default: that of this process.
 
     Returns:
-        The exit status: 0, or 2 after an error the user can mend, told in one line on standard error.
+        The exit status: 0, or 2 after an error that the user can correct. One line on standard error describes it.
     """
     args = list(sys.argv[1:] if args is None else args)
     try:
@@ -88,7 +88,7 @@ def _run(args: list[str]) -> int:
 
 
 def _test(checkpoint: Path) -> None:
-    """Tests a checkpoint for `gfnet report`, whose --json promises nothing but JSON on standard output."""
+    """Tests a checkpoint for `gfnet report`. With --json, standard output must contain only JSON."""
     from gfnet_pl.training.lightning_cli import run_trainer
 
     command = ["test", "--ckpt_path", str(checkpoint)]
@@ -111,10 +111,13 @@ def _hand_signs(args: list[str]) -> int:
 
 
 def find_config(name: str) -> Path:
-    """A config by path, or by name in ./configs, then among those of the package.
+    """Finds a config.
+
+    Args:
+        name: A path, or a file name in ./configs or among the configs of the package. They are tried in this order.
 
     Raises:
-        UserError: There is none; the nearest name is suggested.
+        UserError: There is no such config. The message suggests the most similar name.
     """
     folders = [Path("configs"), _IN_PACKAGE if _IN_PACKAGE.is_dir() else _IN_CHECKOUT]
     for candidate in (Path(name), *(folder / name for folder in folders)):
@@ -125,7 +128,7 @@ def find_config(name: str) -> Path:
 
 
 def _with_paths(args: list[str]) -> list[str]:
-    """Resolves bare config names, and lets several words follow --data.predict_paths."""
+    """Replaces config names by paths, and allows several words after --data.predict_paths."""
     words, out = iter(args), []
     for word in words:
         name, equals, value = word.partition("=")
@@ -142,7 +145,7 @@ def _with_paths(args: list[str]) -> list[str]:
 
 
 def _set_up_messages() -> None:
-    """Shows the package's own log lines, and hides warnings that are about nothing a user could mend."""
+    """Shows the log lines of this package, and hides warnings about things that a user cannot correct."""
     ours = logging.getLogger("gfnet_pl")
     ours.setLevel(logging.INFO)
     if not ours.handlers:
@@ -150,7 +153,7 @@ def _set_up_messages() -> None:
     for message in (
         ".*does not have many workers.*",  # the pictures are in memory: workers would have nothing to do
         ".*smaller than the logging interval.*",  # a small set has few batches an epoch, and that is fine
-        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own folder
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its own folder
         ".*is not supported by the model summary.*",  # its estimate of the size in bf16, shown beside the right count
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 on torch 2.13, inside Lightning
     ):

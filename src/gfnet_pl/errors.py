@@ -1,4 +1,4 @@
-"""The one error that a user can cause, shown as one line without a traceback, and the words that such lines share."""
+"""The error for mistakes that a user can correct, shown as one line without a traceback, and helpers for such lines."""
 
 import argparse
 import difflib
@@ -6,22 +6,29 @@ from typing import NoReturn
 
 
 class UserError(Exception):
-    """Names the file or the key, says what is wrong and what to do, in one line; the command line exits with 2."""
+    """An error that a user can correct; the command line exits with 2.
+
+    Its message is one line that names the file or the key, and says what is wrong and what to do.
+    """
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Raises UserError where argparse would print its usage and exit."""
+    """Raises UserError instead of printing the usage and exiting, as argparse does."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message}")
 
 
 def one_line(error: Exception) -> str:
-    """What another library's error says, in one line of at most 200 characters, to be put into a UserError's."""
+    """The message of another library's error in one line of at most 200 characters, for the message of a UserError."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """The end of an error message: "; did you mean X?", or the list of known words where none is close."""
+    """The end of an error message about an unknown word.
+
+    It is "; did you mean X?" if a known word is similar. Otherwise it is the list of known words, or "" if there are 12
+    or more.
+    """
     close = difflib.get_close_matches(word, known, 1, 0.5)
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}" if len(known) < 12 else ""

@@ -1,4 +1,4 @@
-"""Files that are only ever replaced whole, and the folder for files that can be made again."""
+"""Files that are always replaced as a whole, and the folder for files that can be made again."""
 
 import os
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from gfnet_pl.errors import UserError
 def cache_folder() -> Path:
     """This package's folder below the user's cache folder; it may be deleted at any time.
 
-    On Linux `$XDG_CACHE_HOME/gfnet_pl` or `~/.cache/gfnet_pl`; on macOS and Windows the system's own place. A relative
-    XDG_CACHE_HOME is ignored, as its specification asks.
+    On Linux it is `$XDG_CACHE_HOME/gfnet_pl` or `~/.cache/gfnet_pl`, on macOS and Windows it is in the system's usual
+    place. A relative XDG_CACHE_HOME is ignored, as its specification requires.
 
     Raises:
         UserError: The user has no home folder.
@@ -28,11 +28,14 @@ def cache_folder() -> Path:
 
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a new file beside `path` that takes its place at the end; after an error the old file is still there.
+    """Opens a new file beside `path` that replaces it at the end. After an error, the old file is unchanged.
 
     Args:
-        path: The file to replace, or to make; its folder exists.
-        mode: "w" for UTF-8 text with the line ends that are written, "wb" for bytes, "wb+" to read them back too.
+        path: The file to replace, or to make. Its folder must exist.
+        mode: "w" for UTF-8 text whose line ends are not converted, "wb" for bytes, "wb+" to also read them back.
+
+    Yields:
+        The new file, open.
     """
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)  # of a process that was killed: one that lives on in it must not write into ours

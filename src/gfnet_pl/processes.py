@@ -1,4 +1,4 @@
-"""This process and its children: how many cores there are, memory that stays at hand, and work for all cores."""
+"""This process and its child processes: the number of cores, reuse of freed memory, and work on all cores."""
 
 import ctypes
 import io
@@ -19,23 +19,23 @@ from gfnet_pl.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
-Answer = tuple[Any, bytes | memoryview]  # a value for JSON, and bytes beside it
+Answer = tuple[Any, bytes | memoryview]  # a value for JSON, and additional bytes
 Process = subprocess.Popen[bytes]
 
 
 class EndedEarly(Exception):
-    """A child process ended before it had answered: it was killed, or it ran out of memory."""
+    """A child process ended before it answered, for example because it was killed or ran out of memory."""
 
 
 def cores() -> int:
-    """The cores that this process may use, at least 1."""
+    """The number of cores that this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc not to give freed memory back to the system, which would zero it page by page before its next use.
+    """Tells glibc to keep freed memory. Otherwise the system fills it with zeros, page by page, before its next use.
 
-    The process stays as large as it was at its peak. Without glibc nothing happens.
+    The process stays as large as it was at its peak. Without glibc, this function does nothing.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -48,23 +48,23 @@ def keep_freed_memory() -> None:
 def in_processes(
     work: Callable[..., Answer], tasks: Sequence[Any], *settings: object, processes: int | None = None
 ) -> Generator[tuple[Any, bytes], None, None]:
-    """Does tasks in child processes, which suits work that is half Python, where threads would wait for each other.
+    """Runs tasks in child processes. This suits work that is half Python, for which threads would wait for each other.
 
-    The children are plain processes on pipes. So a script needs no `if __name__ == "__main__"`. They end when their
-    parent ends or the generator is closed, and Ctrl-C reaches the parent only.
+    The children are plain processes that are connected by pipes, so a script needs no `if __name__ == "__main__"`. They
+    end when their parent ends or the generator is closed. Ctrl-C reaches only the parent.
 
     Args:
         work: A function of a module of this package, called as `work(task, *settings)`.
-        tasks: Values that JSON keeps.
-        settings: Values whose `repr` is Python, such as numbers, texts and tuples of them.
-        processes: At most so many; default: one per core.
+        tasks: Values that JSON can store.
+        settings: Values whose `repr` is a Python expression, for example numbers, strings and tuples of them.
+        processes: Number of processes, at most; default: one per core.
 
     Yields:
-        What `work` gave for each task, in the order of the tasks. At most two answers per process are in memory.
+        What `work` returned for each task, in the order of the tasks. At most two answers per process are in memory.
 
     Raises:
-        UserError: As `work` raised it.
-        OSError: As `work` raised it.
+        UserError: `work` raised it.
+        OSError: `work` raised it.
         EndedEarly: A process ended without an answer.
     """
     count = min(cores() if processes is None else processes, len(tasks))
@@ -73,7 +73,7 @@ def in_processes(
         pool = stack.enter_context(ThreadPoolExecutor(max(1, count)))
         for _ in range(count):
             process = stack.enter_context(_start(work, settings))
-            stack.callback(_end, process)  # comes before it and its thread are waited for
+            stack.callback(_end, process)  # runs before the wait for it and its thread
             idle.put(process)
         waiting: deque[Future[tuple[Any, bytes]]] = deque()
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
@@ -86,7 +86,7 @@ def in_processes(
 
 
 def _start(work: Callable[..., Answer], settings: tuple[object, ...]) -> Process:
-    package = str(Path(__file__).parents[1])  # the child finds what we found, installed or not
+    package = str(Path(__file__).parents[1])  # the child imports this package too, installed or not
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))  # "" would be the current folder
     name = f"{work.__module__}:{work.__qualname__}"
     code = f"from gfnet_pl.processes import _serve; _serve({name!r}, {settings!r})"
@@ -108,7 +108,7 @@ def _end(process: Process) -> None:
 
 
 def _ask(idle: "queue.SimpleQueue[Process]", task: object) -> tuple[Any, bytes]:
-    """Sends a line of JSON, the task; gets a line of JSON, the answer or an error, and the bytes beside it."""
+    """Sends the task as a line of JSON. Receives the answer or an error as a line of JSON, and the additional bytes."""
     process = idle.get()
     assert process.stdin and process.stdout
     try:
@@ -121,7 +121,7 @@ def _ask(idle: "queue.SimpleQueue[Process]", task: object) -> tuple[Any, bytes]:
     except (OSError, ValueError, EOFError):
         raise EndedEarly from None
     finally:
-        idle.put(process)  # a dead one too, or the next thread would wait for it for ever
+        idle.put(process)  # a dead one too, or the next thread would wait for ever
     if "user_error" in answer:
         raise UserError(answer["user_error"])
     if "os_error" in answer:
@@ -130,10 +130,10 @@ def _ask(idle: "queue.SimpleQueue[Process]", task: object) -> tuple[Any, bytes]:
 
 
 def _serve(name: str, settings: tuple[object, ...]) -> None:
-    """What a child process does: answers `_ask` until its parent closes the pipe, or is gone."""
+    """What a child process does: it answers `_ask` until its parent closes the pipe or ends."""
     module, _, function = name.partition(":")
     source, sink = sys.stdin.buffer, io.FileIO(os.dup(1), "w")
-    os.dup2(2, 1)  # a library that prints must not write among the answers
+    os.dup2(2, 1)  # the output of a library must not mix with the answers
     work: Callable[..., Answer] = getattr(import_module(module), function)
     with io.BufferedWriter(sink) as out:
         while line := source.readline():

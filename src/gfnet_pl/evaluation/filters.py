@@ -1,11 +1,12 @@
-"""What the global filters of a trained GFNet learned: kernels, spectra, and the frequencies that tell classes apart.
+"""What the global filters of a trained GFNet learned: kernels, spectra, and the frequencies that separate classes.
 
-All of it is about the *effective* filter, the circular convolution that a block carries out, and not about the weight
-as it is stored. In the first column of the half spectrum, and in the last where W is even, frequencies k and -k both
-have a weight; a real map can have but one, and the inverse transform takes their Hermitian part. So every weight goes
-through its kernel in space.
+All functions describe the *effective* filter, the circular convolution that a block carries out. It can differ from the
+stored weight: in the first column of the half spectrum, and in the last one if W is even, frequencies k and -k each
+have a weight of their own. For a real map the two must be complex conjugates, so the inverse transform uses only their
+Hermitian part. Every weight is therefore first turned into its kernel in space.
 
-The net stays as it is, its mode, gradients and hooks included. Arrays are float64, whatever the net's type and device.
+The functions do not change the net, neither its mode nor its gradients nor its hooks. Arrays are float64, for any dtype
+and device of the net.
 
 Axes: H x W tokens, C channels. "Centred" means that the origin is at index (H // 2, W // 2), where fftshift puts it.
 Frequencies are in cycles over the map's height (rows) and over its width (columns).
@@ -28,37 +29,37 @@ _BATCH = 128  # images at a time
 
 
 def kernels(net: GFNet) -> Floats:
-    """The filters in space: a filter's output is the circular convolution of its input with this.
+    """The kernels of the filters in space: the output of a filter is the circular convolution of input and kernel.
 
     Returns:
-        (depth, C, H, W), centred: the token above the one that is computed has its weight below the centre.
+        (depth, C, H, W), centred. In a convolution, the weight of the token above the computed one is below the centre.
     """
     responses = torch.stack([module.response().detach().cpu().double() for module in _filters(net)])
     spectra = torch.view_as_complex(responses)  # (depth, H, W // 2 + 1, C)
-    # A filter's two orthonormal transforms bring 1 / (H * W) between them: that of the plain inverse.
+    # The two orthonormal transforms of a filter together contribute 1 / (H * W), as the plain inverse alone does.
     in_space = torch.fft.irfft2(spectra, s=net.map_size, dim=(1, 2)).permute(0, 3, 1, 2)
     centred: Floats = torch.fft.fftshift(in_space, dim=(2, 3)).numpy()
     return centred
 
 
 def magnitude(net: GFNet) -> Floats:
-    """By how much each frequency is amplified: the magnitude of the effective filter, mean over its channels.
+    """How much each frequency is amplified: the magnitude of the effective filter, averaged over its channels.
 
     Returns:
-        (depth, H, W), centred; frequencies k and -k have the same.
+        (depth, H, W), centred. Frequencies k and -k have the same magnitude.
     """
     mean: Floats = _gain(net).mean(axis=1)
     return mean
 
 
 def energy_by_radius(net: GFNet) -> Floats:
-    """Shares of a filter's energy (squared magnitude, summed over channels) by how fine the pattern is.
+    """How a filter's energy (squared magnitude, summed over channels) is distributed over coarse and fine patterns.
 
-    The radius of a frequency is sqrt(rows^2 + columns^2), in cycles per map, rounded. On a map that is not square the
-    two directions count cycles over different lengths, so a radius is a number of waves and not a wavelength.
+    The radius of a frequency is sqrt(rows^2 + columns^2), in cycles per map, rounded. On a map that is not square,
+    cycles along height and width have different lengths, so a radius is a number of waves and not a wavelength.
 
     Returns:
-        (depth, R), the radius running from 0 to R - 1, that of the finest frequency; each row sums to 1.
+        (depth, R) shares for radius 0 to R - 1, the radius of the finest frequency. Each row sums to 1.
     """
     height, width = net.map_size
     rows, columns = np.arange(height) - height // 2, np.arange(width) - width // 2
@@ -70,13 +71,14 @@ def energy_by_radius(net: GFNet) -> Floats:
 
 
 def movement(snapshots: npt.ArrayLike) -> Floats:
-    """How far each block's filter moved since the epoch before, relative to what it was.
+    """How much the filter of each block changed since the epoch before.
 
     Args:
-        snapshots: (epochs, depth, H, W), what `magnitude` gave after each epoch.
+        snapshots: (epochs, depth, H, W), the results of `magnitude` after each epoch.
 
     Returns:
-        (epochs, depth), the Frobenius norm of the change over that of the earlier magnitudes; 0 for the first epoch.
+        (epochs, depth), the Frobenius norm of the change divided by that of the earlier magnitudes; 0 for the first
+        epoch.
     """
     magnitudes = np.asarray(snapshots, np.float64)
     change = np.linalg.norm(np.diff(magnitudes, axis=0), axis=(2, 3))
@@ -85,15 +87,15 @@ def movement(snapshots: npt.ArrayLike) -> Floats:
 
 
 def discriminative_frequencies(net: GFNet, images: Tensor, labels: Tensor, pairs: Sequence[tuple[int, int]]) -> Floats:
-    """The frequencies at which the output of the last global filter tells two classes apart.
+    """How well each frequency in the output of the last global filter separates two classes.
 
     The measure is Fisher's ratio (Fisher, "The use of multiple measurements in taxonomic problems", 1936; Duda, Hart
-    and Stork, "Pattern Classification", 2nd ed., section 3.8.2) of the C complex coefficients of a frequency: squared
-    distance of the two classes' means over the sum of the two traces of their covariances. A coefficient has a phase:
-    a pattern that moves about within its class counts as spread. Where the classes do not differ, the ratio is not 0
-    but about 1 / n, with n images a class.
+    and Stork, "Pattern Classification", 2nd ed., section 3.8.2) of the C complex coefficients of a frequency: the
+    squared distance of the two classes' means, divided by the sum of the traces of their two covariances. Coefficients
+    have a phase, so a pattern whose place varies within its class has a large variance. If the classes do not differ,
+    the ratio is not 0 but about 1 / n for n images per class.
 
-    Images of classes in no pair are not looked at. Memory grows with the number of classes in `pairs`, not with N.
+    Images of classes in no pair are ignored. Memory grows with the number of classes in `pairs`, not with N.
 
     Args:
         net: Evaluated without dropout, on its device.
@@ -102,8 +104,8 @@ def discriminative_frequencies(net: GFNet, images: Tensor, labels: Tensor, pairs
         pairs: P pairs of classes.
 
     Returns:
-        (P, H, W // 2 + 1), not centred: rows in the order of rfft2, frequency zero first. NaN throughout for a pair
-        that has a class of fewer than 2 images.
+        (P, H, W // 2 + 1) ratios, not centred: rows in the order of rfft2, frequency zero first. All NaN for a pair in
+        which a class has fewer than 2 images.
     """
     net = copy.deepcopy(net).eval()
     outputs: list[Tensor] = []
@@ -117,7 +119,7 @@ def discriminative_frequencies(net: GFNet, images: Tensor, labels: Tensor, pairs
     members = labels.cpu()[:, None] == classes  # (N, K)
     counts = members.sum(0)
     half_spectrum = net.map_size[0], net.map_size[1] // 2 + 1
-    # The tokens are float32: what the difference of these float64 sums loses is below the tokens' own rounding.
+    # The tokens are float32, so the difference of these float64 sums loses less than the rounding of the tokens.
     sums = torch.zeros(len(classes), *half_spectrum, net.pos_embed.shape[-1], 2, dtype=torch.float64)
     squares = torch.zeros(len(classes), *half_spectrum, dtype=torch.float64)
     wanted = members.any(1).nonzero()[:, 0]
@@ -134,7 +136,7 @@ def discriminative_frequencies(net: GFNet, images: Tensor, labels: Tensor, pairs
     number = counts.double()[:, None, None]
     means = sums / number[..., None, None]
     variances = (squares - number * means.square().sum((-2, -1))).clamp_min(0) / (number - 1)
-    variances[counts < 2] = torch.nan  # 0 / 0, but for rounding
+    variances[counts < 2] = torch.nan  # would be 0 / 0 without rounding errors
     one, other = torch.searchsorted(classes, torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)).unbind(1)
     distance = (means[one] - means[other]).square().sum((-2, -1))
     ratio: Floats = (distance / (variances[one] + variances[other])).numpy()
@@ -146,6 +148,6 @@ def _filters(net: GFNet) -> list[GlobalFilter]:
 
 
 def _gain(net: GFNet) -> Floats:
-    # Kernels are centred, which shifts the spectrum's phases alone.
+    # Kernels are centred, which changes only the phases of the spectrum.
     gain: Floats = np.abs(np.fft.fftshift(np.fft.fft2(kernels(net)), axes=(2, 3)))
     return gain

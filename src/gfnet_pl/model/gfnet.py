@@ -1,8 +1,8 @@
 """GFNet: a vision transformer whose attention is a learned filter in the frequency domain.
 
 Rao et al., "Global Filter Networks for Image Classification", NeurIPS 2021. Parameter names are those of the authors'
-code, so that their weights load (`pretrained.py`). Normalisation is part of the network, so that training, export and a
-browser cannot disagree about it.
+code, so that their weights can be loaded (`pretrained.py`). Normalisation is part of the network, so training, an
+exported network and a browser all normalise images in the same way.
 
 Axes: B images, H x W tokens, N = H * W, C channels.
 """
@@ -18,7 +18,7 @@ from gfnet_pl.model.global_filter import GlobalFilter
 
 
 class PatchEmbed(nn.Module):
-    """Cut images into patches, one token each: (B, in_channels, height, width) -> (B, N, C), row by row."""
+    """Cut images into patches, one token per patch: (B, in_channels, height, width) -> (B, N, C), row by row."""
 
     def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
         super().__init__()
@@ -26,11 +26,12 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         tokens: Tensor = self.proj(images)  # (B, C, H, W)
-        return tokens.flatten(2).transpose(1, 2).contiguous()  # once here, or the first LayerNorm of every block copies
+        # One copy here. Without it, the first LayerNorm of every block would make its own copy.
+        return tokens.flatten(2).transpose(1, 2).contiguous()
 
 
 class Mlp(nn.Module):
-    """Two linear layers over the channels of each token: C -> mlp_ratio * C -> C."""
+    """Two linear layers that act on the channels of each token: C -> mlp_ratio * C -> C."""
 
     def __init__(self, dim: int, hidden_dim: int, dropout: float) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Drop the whole branch of a sample with probability p while training, and scale up the branches that stay."""
+    """During training, drop the whole branch of an image with probability p, and scale up the branches that stay."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -58,11 +59,11 @@ class DropPath(nn.Module):
         if not self.training or self.p == 0:
             return x
         keep = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.p)
-        return x * keep / (1 - self.p)  # two steps: the factor itself would round in bf16
+        return x * keep / (1 - self.p)  # two steps: 1 / (1 - p) itself would be rounded in bf16
 
 
 class Block(nn.Module):
-    """Mix tokens with a global filter, then channels with an MLP, inside one residual connection."""
+    """Mix the tokens with a global filter, then the channels with an MLP. One residual connection goes round both."""
 
     def __init__(
         self,
@@ -90,26 +91,26 @@ class GFNet(nn.Module):
 
     Args:
         image_size: Height and width of the images in pixels, or one number for both.
-        patch_size: Side of a square patch in pixels; it divides height and width.
-        in_channels: Channels of the images.
+        patch_size: Side of a square patch in pixels. It must divide height and width.
+        in_channels: Number of channels of the images.
         num_classes: Number of classes.
-        dim: Channels C of a token.
+        dim: Number of channels C of a token.
         depth: Number of blocks.
-        mlp_ratio: Hidden channels of a block's MLP, as a multiple of C.
+        mlp_ratio: Number of hidden channels of a block's MLP, as a multiple of C.
         filter_size: Rows and columns of each global filter's weight, see `GlobalFilter`.
-        dropout: Probability of dropping a number after the positions and in the MLPs.
-        drop_path: Probability of dropping a sample's whole branch in the last block; it rises linearly from 0 in the
-            first.
+        dropout: Probability of dropping a number after the position embedding and in the MLPs.
+        drop_path: Probability of dropping an image's whole branch in the last block. From block to block it rises
+            linearly, starting with 0 in the first block.
 
     Attributes:
-        image_size: Height and width of the images.
-        map_size: Tokens (H, W).
-        mean: Subtracted from the images, in grey levels 0..255, one number a channel.
-        std: The images are divided by it after that.
+        image_size: Height and width of the images in pixels.
+        map_size: Height and width (H, W) of the map of tokens.
+        mean: (in_channels,) subtracted from the images, in grey levels 0..255, one number per channel.
+        std: (in_channels,) by which the images are divided after that, in grey levels.
 
     Raises:
-        ValueError: If the patch does not divide the image, the filter does not fit the map, or a probability is not in
-            0 <= p < 1.
+        ValueError: If the patch size does not divide the image size, the filter does not fit the map of tokens, or a
+            probability is not in 0 <= p < 1.
     """
 
     def __init__(
@@ -158,14 +159,15 @@ class GFNet(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def set_normalisation(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
-        """Normalise images as (image - mean) / std from now on.
+        """From now on, normalise images as (image - mean) / std.
 
         Args:
-            mean: Mean of each channel over the training images, in grey levels 0..255.
-            std: Standard deviation of each channel, in grey levels.
+            mean: (in_channels,) mean of each channel over the training images, in grey levels 0..255.
+            std: (in_channels,) standard deviation of each channel, in grey levels.
 
         Raises:
-            ValueError: If there is not one number a channel, or a standard deviation is not above zero.
+            ValueError: If there is not exactly one number per channel, a number is not finite, or a standard deviation
+                is not above zero.
         """
         new_mean, new_std = (torch.as_tensor(values, dtype=torch.float64).reshape(-1) for values in (mean, std))
         if new_mean.shape != self.mean.shape or new_std.shape != self.std.shape:
@@ -178,27 +180,27 @@ class GFNet(nn.Module):
         self.std.copy_(new_std)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Bring images to the scale that the patch embedding takes: zero mean, unit standard deviation.
+        """Bring images to the scale that the patch embedding expects: mean 0 and standard deviation 1.
 
         Args:
             images: (B, in_channels, height, width), uint8 or float, in grey levels 0..255.
 
         Returns:
-            The same shape, in the parameters' type.
+            Images of the same shape, in the dtype of the parameters.
         """
         return (images.to(self.mean.dtype) - self.mean[:, None, None]) / self.std[:, None, None]
 
     def features(self, images: Tensor) -> Tensor:
-        """Describe each image by the mean of its normalised tokens, which the last layer classifies.
+        """Compute the features of each image: the mean of its normalised tokens, from which the last layer classifies.
 
         Args:
             images: (B, in_channels, height, width), uint8 or float, in grey levels 0..255.
 
         Returns:
-            (B, C).
+            Features (B, C).
 
         Raises:
-            ValueError: If the images have another size or number of channels.
+            ValueError: If the size or the number of channels of the images is not that of the network.
         """
         if images.shape[1:] != (len(self.mean), *self.image_size):
             raise ValueError(
@@ -206,7 +208,8 @@ class GFNet(nn.Module):
                 f"{self.image_size[0]}, {self.image_size[1]}): resize them, or build it with their image_size"
             )
         x = self.patch_embed(self.normalise(images))  # (B, N, C)
-        x = self.pos_drop(x + self.pos_embed.to(x.dtype))  # under autocast the blocks' residual stream stays in bf16
+        # With this conversion, under autocast to bf16 the sums of the residual connections stay in bf16.
+        x = self.pos_drop(x + self.pos_embed.to(x.dtype))
         for block in self.blocks:
             x = block(x)
         tokens: Tensor = self.norm(x)

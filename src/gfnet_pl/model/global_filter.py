@@ -1,9 +1,10 @@
-"""The global filter: a learned circular convolution over the whole token map, written in the frequency domain.
+"""The global filter: a learned circular convolution over the whole map of tokens, stored in the frequency domain.
 
 Notable choices:
-- The Fourier transform is two products with fixed real matrices, one along each axis of the map. They run in bf16,
-  compile, and export as plain MatMuls. On a large map, where their O(n^1.5) loses to O(n log n), the same weight goes
-  through rfft2, always in float32. `MATRIX_MAX_TOKENS` is the measured border.
+- On small maps, the Fourier transform is two products with fixed real matrices, one along each axis of the map. The
+  products can run in bf16 and be compiled, and they are exported as plain MatMuls. They cost O(n^1.5) for n tokens, the
+  FFT costs O(n log n). On large maps the same weight is therefore applied with rfft2, always in at least float32.
+  `MATRIX_MAX_TOKENS` is the measured size up to which the matrices are used.
 - A weight for half of the rows ("7 x 7 on a 12 x 12 map") is read as *mirrored rows*: rows k and -k share one weight.
 
 Axes: B images, H x W tokens, C channels, M = W // 2 + 1 columns of the half spectrum that rfft2 keeps.
@@ -15,27 +16,32 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-# `OMP_NUM_THREADS=1 python benchmarks/filter_switch.py`, forward and backward on a CPU with AVX-512 bf16: the FFT's
-# time over the matrices', in float32 and (bf16), is 2.4 (3.3) on 12 x 12, 1.5 (2.2) on 48 x 48, 0.9 (1.4) on 56 x 56.
+# Measured with `OMP_NUM_THREADS=1 python benchmarks/filter_switch.py`, on a CPU with AVX-512 bf16, forward + backward.
+# The time of the FFT divided by the time of the matrices, in float32 and (in bf16): 2.4 (3.3) on a map of 12 x 12,
+# 1.5 (2.2) on 48 x 48, 0.9 (1.4) on 56 x 56.
 MATRIX_MAX_TOKENS = 48 * 48
 
 
 def fourier_matrices(map_size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """The orthonormal rfft2 and irfft2 of an H x W map as real matrices, float64.
 
+    Args:
+        map_size: Height and width (H, W) of the map.
+
     Returns:
-        along_width (2M, W): a row of tokens -> its half spectrum, real parts before imaginary parts.
-        along_height (2H, 2H): a column of half spectra, real and imaginary part of each row in turn -> the spectrum,
-            all real parts before all imaginary parts. It is orthogonal: its transpose is the way back.
-        back_along_width (W, 2M): a half spectrum -> the row. As irfft does, it ignores what a real row cannot have,
-            such as an imaginary part at frequency zero.
+        along_width (2M, W): from a row of tokens to its half spectrum, real parts before imaginary parts.
+        along_height (2H, 2H): from one column of the rows' half spectra to one column of the spectrum. In the input,
+            the real and the imaginary part of each row follow each other. In the output, all real parts come before
+            all imaginary parts. The matrix is orthogonal, so its transpose is its inverse.
+        back_along_width (W, 2M): from a half spectrum to the row of tokens. Like irfft, it ignores what the spectrum
+            of a real row cannot contain, for example an imaginary part at frequency zero.
     """
     height, width = map_size
     rows = torch.fft.rfft(torch.eye(width, dtype=torch.float64), norm="ortho").T  # (M, W)
     along_width = torch.cat((rows.real, rows.imag))
 
     columns = torch.fft.fft(torch.eye(height, dtype=torch.complex128), norm="ortho")  # (H, H), symmetric
-    columns = torch.stack((columns, 1j * columns), dim=2).flatten(1)  # (H, 2H): of real and of imaginary impulses
+    columns = torch.stack((columns, 1j * columns), dim=2).flatten(1)  # (H, 2H): real, imaginary impulses
     along_height = torch.cat((columns.real, columns.imag))
 
     waves = torch.eye(len(rows), dtype=torch.complex128)
@@ -44,19 +50,20 @@ def fourier_matrices(map_size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]
 
 
 class GlobalFilter(nn.Module):
-    r"""A learned filter over the whole token map: 2-D Fourier transform, complex weight, inverse transform.
+    r"""A learned filter over the whole map of tokens: 2-D Fourier transform, product with a complex weight, inverse.
 
     Section 3.2 of Rao et al., "Global Filter Networks for Image Classification", NeurIPS 2021.
 
     Args:
-        dim: Channels C; each has its own filter.
-        map_size: Tokens (H, W).
-        filter_size: Rows and columns of the learned weight. "full" is the authors' (H, W // 2 + 1): every frequency of
-            the half spectrum has its own weight. (H // 2 + 1, W // 2 + 1) holds about half of them: rows k and -k share
-            one, so the whole frequency range is there, but the weights no longer tell / from \.
+        dim: Number of channels C. Each channel has its own filter.
+        map_size: Height and width (H, W) of the map of tokens.
+        filter_size: Rows and columns of the learned weight. "full" means (H, W // 2 + 1), as in the authors' code:
+            every frequency of the half spectrum has its own weight. (H // 2 + 1, W // 2 + 1) has about half as many
+            weights: rows k and -k share one. It still covers all frequencies, but it treats the two diagonal
+            directions / and \ alike.
 
     Raises:
-        ValueError: If `filter_size` is neither of the two.
+        ValueError: If `filter_size` is neither of the two sizes.
     """
 
     def __init__(
@@ -86,13 +93,18 @@ class GlobalFilter(nn.Module):
             self.register_buffer(name, None if matrix is None else matrix.float(), persistent=False)
 
     def response(self) -> Tensor:
-        """The weight of every frequency, real and imaginary parts last: (H, W // 2 + 1, C, 2)."""
+        """The weight of every frequency, (H, W // 2 + 1, C, 2); the last axis is the real and the imaginary part."""
         return self.complex_weight.index_select(0, self.rows)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter the tokens (B, H * W, C), given row by row; same shape back.
+        """Filter the tokens.
 
-        The result has the dtype of a matrix product under autocast on small maps, and float32 on large ones.
+        Args:
+            x: Tokens (B, H * W, C), row by row.
+
+        Returns:
+            Filtered tokens of the same shape. On small maps they have the dtype of a matrix product, under autocast
+            too. On large maps they are float32, or float64 if x is.
         """
         return self._by_fft(x) if self.along_width is None else self._by_matrices(x)
 
@@ -103,13 +115,13 @@ class GlobalFilter(nn.Module):
         spectrum = self.along_height @ rows.view(batch, 2 * height, columns * channels)
         real, imag = spectrum.chunk(2, dim=1)  # (B, H, M * C) each
         weight = self.response().to(real.dtype).movedim(-1, 0).flatten(2)
-        a, b = weight.contiguous()  # (H, M * C) each; strided, they would make the products several times slower
+        a, b = weight.contiguous()  # (H, M * C) each; without the copy the products would be several times slower
         filtered = torch.cat((real * a - imag * b, real * b + imag * a), dim=1)
         rows = (self.along_height.mT @ filtered).view(batch * height, 2 * columns, channels)
         return (self.back_along_width @ rows).view(x.shape)
 
     def _by_fft(self, x: Tensor) -> Tensor:
-        dtype = torch.promote_types(x.dtype, torch.float32)  # half precision has no FFT of any size
+        dtype = torch.promote_types(x.dtype, torch.float32)  # no FFT of every size in half precision
         tokens = x.to(dtype).reshape(-1, *self.map_size, x.shape[-1])  # (B, H, W, C)
         spectrum = torch.fft.rfft2(tokens, dim=(1, 2), norm="ortho")
         spectrum = spectrum * torch.view_as_complex(self.response().to(dtype))

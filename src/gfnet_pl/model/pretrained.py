@@ -1,9 +1,9 @@
-"""The weights that the authors of GFNet published, into ours.
+"""Loads the weights that the authors of GFNet published into a model of this package.
 
-Parameters have the same names in both. What may differ is folded or resized: colours, the grid of tokens, filters with
-half of the rows, the number of classes.
+Parameters have the same names in both. The weights are adapted where these differ: colour or grey pictures, the grid of
+tokens, filters with half of the rows, the number of classes.
 
-Axes: H x W tokens of the model, h x w of the weights, C channels.
+Axes: H x W tokens of the model, h x w tokens of the weights, C channels.
 """
 
 import logging
@@ -21,17 +21,20 @@ from gfnet_pl.model.gfnet import GFNet
 
 logger = logging.getLogger(__name__)
 
-PUBLISHED = "the file of gfnet-xs, gfnet-ti, gfnet-s or gfnet-b"  # gfnet-h has several resolutions
+PUBLISHED = "the file of gfnet-xs, gfnet-ti, gfnet-s or gfnet-b"  # not gfnet-h: it has several resolutions
 
 
 def read_authors_weights(file: Path) -> dict[str, Tensor]:
-    """Reads a file that Rao et al. published (https://github.com/raoyongming/GFNet), such as gfnet-xs.pth.
+    """Reads a file of weights that Rao et al. published (https://github.com/raoyongming/GFNet).
+
+    Args:
+        file: For example gfnet-xs.pth.
 
     Returns:
-        Names and tensors, for `load_authors_weights`.
+        Tensors by name, for `load_authors_weights`.
 
     Raises:
-        UserError: The file is missing, or holds no such weights.
+        UserError: The file is missing, or does not hold such weights.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -48,23 +51,25 @@ def read_authors_weights(file: Path) -> dict[str, Tensor]:
 def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None:
     """Load a GFNet that Rao et al. published (https://github.com/raoyongming/GFNet) into `model`, in place.
 
-    - Weights for RGB become weights for grey by a sum over the colours: right for grey pictures that are normalised as
-      the authors' colours are, each to about mean 0 and deviation 1. The model's own normalisation stays.
-    - For another grid of tokens, positions are resized bicubically, as the authors do, and so are filters, over signed
-      frequencies in cycles a token: frequency zero stays where it is. (The authors resize a filter's rows in the order
-      in which rfft2 stores them, as if frequency 6 of 12 were next to 7, which is -5.)
-    - A model with half-row filters gets the mean of rows k and -k.
-    - For another number of classes the head stays as it is.
+    - If the model takes grey pictures, the weights of the three colours are added up. This is right for grey pictures
+      that are normalised as the authors normalise each colour, to about mean 0 and standard deviation 1. The model's
+      own normalisation stays as it is.
+    - If the model has another grid of tokens, positions are resized bicubically, as the authors do. Filters are resized
+      bicubically too, over signed frequencies in cycles per token, so that frequency zero stays where it is. (The
+      authors resize the rows of a filter in the order in which rfft2 stores them. That treats frequency 6 of 12 as
+      a neighbour of 7, which stands for -5.)
+    - If the model's filters have half of the rows, it gets the mean of rows k and -k.
+    - If the model has another number of classes, its head stays as it is.
 
     One line in the log says what was taken and adapted.
 
     Args:
-        model: A GFNet with the weights' dim, depth, mlp_ratio and patch_size.
-        state_dict: Names and tensors, as in the "model" entry of a published file.
+        model: A GFNet with the same dim, depth, mlp_ratio and patch_size as the weights.
+        state_dict: Tensors by name, as in the "model" entry of a published file.
 
     Raises:
-        UserError: If the weights are no GFNet's, or their dim, depth or another size is not the model's. The model is
-            then unchanged.
+        UserError: If the weights are not those of a GFNet, or their dim, depth or another size differs from the
+            model's. The model is then unchanged.
     """
     own = {name: tensor for name, tensor in model.state_dict().items() if name not in ("mean", "std")}
     _check_names(model, state_dict, own)
@@ -111,7 +116,7 @@ def _check_names(model: GFNet, state_dict: Mapping[str, Tensor], own: dict[str, 
 
 
 def _check_shapes(state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> tuple[int, int]:
-    """Refuse shapes that neither folding nor resizing can bridge, and tell the weights' grid (h, w)."""
+    """Raise an error for shapes that cannot be adapted, and return the grid of the weights (h, w)."""
     dim, classes = own["norm.weight"].numel(), state_dict["head.bias"].numel()
     filters = state_dict["blocks.0.filter.complex_weight"]
     height = max(1, filters.shape[0] if filters.ndim else 1)
@@ -133,20 +138,20 @@ def _check_shapes(state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> t
 
 
 def _resize_positions(positions: Tensor, old_map: tuple[int, int], new_map: tuple[int, int]) -> Tensor:
-    """Positions (1, h * w, C) -> (1, H * W, C)."""
+    """Resize positions (1, h * w, C) to (1, H * W, C)."""
     grid = positions.mT.reshape(1, -1, *old_map)  # (1, C, h, w)
     return F.interpolate(grid, size=new_map, mode="bicubic", align_corners=False).flatten(2).mT
 
 
 def _resize_filter(weight: Tensor, old_map: tuple[int, int], new_map: tuple[int, int]) -> Tensor:
-    """A filter (h, w // 2 + 1, C, 2) -> (H, W // 2 + 1, C, 2): read off at the new map's frequencies."""
+    """Interpolate a filter (h, w // 2 + 1, C, 2) at the frequencies of the new map: (H, W // 2 + 1, C, 2)."""
     (old_height, old_width), (new_height, new_width) = old_map, new_map
-    margin = 3  # of rows on either side, which the bicubic kernel needs: the spectrum is periodic
+    margin = 3  # extra rows on either side for the bicubic kernel; they repeat, because the spectrum is periodic
     shifted = torch.fft.fftshift(weight, dim=0).flatten(2).movedim(-1, 0)  # (2C, h, w // 2 + 1)
     rows = torch.arange(-margin, old_height + margin, device=weight.device) % old_height
     padded = shifted[:, rows]
 
-    # Positions in `padded` of the new frequencies, in cycles a token.
+    # Where the new frequencies, in cycles per token, lie in `padded`.
     row = torch.fft.fftfreq(new_height, device=weight.device) * old_height + old_height // 2 + margin
     column = torch.fft.rfftfreq(new_width, device=weight.device) * old_width
     y, x = (2 * at / max(n - 1, 1) - 1 for at, n in zip((row, column), padded.shape[1:], strict=True))
@@ -158,7 +163,7 @@ def _resize_filter(weight: Tensor, old_map: tuple[int, int], new_map: tuple[int,
 
 
 def _fold_rows(full: Tensor, stored_rows: int) -> Tensor:
-    """A filter of H rows -> the half-row reading's H // 2 + 1: row k is the mean of rows k and -k."""
+    """Turn a filter of H rows into one of `stored_rows`: where these are H // 2 + 1, row k is the mean of k and -k."""
     if stored_rows == full.shape[0]:
         return full
     mirrored = full.flip(0).roll(1, dims=0)  # row k holds row -k

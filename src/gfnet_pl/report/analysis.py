@@ -1,7 +1,7 @@
-"""What a report asks beyond the figures: leaks, which classes overlap and why, what the filters learned, worst errors.
+"""What a report shows besides the figures: leaks, overlap of classes and its cause, the filters, the worst errors.
 
-Each answer is there or, where something that it needs is gone, a `Missing` that says what and how to get it: a page
-never has a hole without a word.
+If something that an answer needs is unavailable, the answer is a `Missing`. It says what is unavailable and how to get
+it, so the page explains every gap.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,19 +35,19 @@ from gfnet_pl.run.run import Run
 Images = npt.NDArray[np.uint8]
 Pixels = Callable[[npt.ArrayLike], Images]
 
-_NEIGHBOURS = 6_000  # pictures that are compared with each other
-_MAPPED = 1_000  # pictures on the map
+_NEIGHBOURS = 6_000  # pictures that are compared with each other, at most
+_MAPPED = 1_000  # pictures on the map, at most
 _WORST = 24
 _PAIRS = 8
-_PER_CLASS = 20  # pictures that a pair's frequencies are measured on
+_PER_CLASS = 20  # pictures per class from which a pair's frequencies are measured
 _FIELD = 8  # pictures for the receptive field
-_KERNELS = 6  # channels shown of a block
-_EXPLAINED = 6  # worst errors with a saliency: 32 gradients each
+_KERNELS = 6  # channels shown per block
+_EXPLAINED = 6  # worst errors with a saliency map, which takes 32 gradients each
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Why there is no answer, and what to do about it."""
+    """The reason why an answer is unavailable, and what to do about it."""
 
     reason: str
 
@@ -57,12 +57,13 @@ class Overlap:
     """Which classes overlap, in pixels and in the net's features.
 
     Attributes:
-        explanation: Whether the errors are in the pixels.
-        pairs: The most confused ones.
+        explanation: Whether the overlap in pixels explains the errors.
+        pairs: The most confused pairs of classes.
         pixels: (classes, classes) overlap of two classes in pixels.
-        features: The same in features.
-        examples: For each pair, positions in `Results.everything` of pictures of the one that were taken for the other.
-        compared: How many pictures these figures are of.
+        features: (classes, classes) overlap of two classes in features.
+        examples: For each pair, pictures of one class that were taken for the other, as positions in
+            `Results.everything`.
+        compared: Number of pictures from which these figures are computed.
     """
 
     explanation: Explanation
@@ -75,12 +76,12 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Maps:
-    """Pictures laid out so that alike ones are near, 0 to 1 in both directions.
+    """Maps of M pictures on which similar pictures are near each other. Positions go from 0 to 1 on both axes.
 
     Attributes:
-        places: (M,) positions in `Results.everything`.
-        pixels: (M, 2) by pixels, None where there are none.
-        features: (M, 2) by the net's features.
+        places: (M,) the pictures, as positions in `Results.everything`.
+        pixels: (M, 2) the map by pixels; None if the pictures are unavailable.
+        features: (M, 2) the map by the net's features.
     """
 
     places: Ints
@@ -90,14 +91,14 @@ class Maps:
 
 @dataclass(frozen=True)
 class Filters:
-    """What the filters are, see `evaluation.filters`.
+    """The properties of the filters, see `evaluation.filters`.
 
     Attributes:
         magnitude: (depth, H, W).
-        kernels: (depth, K, H, W), of the channels with the most energy.
-        energy: (depth, radii).
-        history: (epochs,) and (epochs, depth, H, W), the magnitude over training.
-        moved: (epochs, depth).
+        kernels: (depth, K, H, W), of the K channels with the most energy.
+        energy: (depth, radii), shares of the energy by radius.
+        history: Numbers of epochs (epochs,), and the magnitude after each of them (epochs, depth, H, W).
+        moved: (epochs, depth), how much the filters changed; None without a history.
     """
 
     magnitude: Floats
@@ -109,12 +110,11 @@ class Filters:
 
 @dataclass(frozen=True)
 class WorstError:
-    """A picture that the net is surest of, and wrong about.
+    """A wrongly classified picture whose predicted class has a high probability.
 
     Attributes:
         place: Position in `Results.everything`.
-        saliency: Of each token (H, W), what speaks for the class that the picture was taken for; None for all but the
-            very worst.
+        saliency: (H, W), how much each token adds to the logit of the predicted class; None except for the very worst.
     """
 
     place: int
@@ -123,15 +123,15 @@ class WorstError:
 
 @dataclass(frozen=True)
 class OfPictures:
-    """The answers that take the pictures themselves.
+    """The answers for which the pictures themselves are needed.
 
     Attributes:
-        images: Gives (N, H, W) grey levels of positions in `Results.everything`.
+        images: Returns the (N, height, width) grey levels of N positions in `Results.everything`.
         leaks: Share of each set's pictures that have a near twin in training.
         overlap: Which classes overlap.
-        frequencies: For each of the overlap's pairs, (H, W // 2 + 1) how well a frequency tells the two apart.
-        field: (depth + 1, H, W) effective receptive field, and its radius (depth + 1,).
-        worst: Worst errors first.
+        frequencies: (pairs, H, W // 2 + 1), how well a frequency separates the classes of each pair in `overlap`.
+        field: (depth + 1, height, width) effective receptive field, and its radius (depth + 1,).
+        worst: The worst errors, worst first.
     """
 
     images: Pixels
@@ -144,12 +144,12 @@ class OfPictures:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All answers about one run; see the modules of `evaluation` for what they are.
+    """All answers about one run. The modules of `evaluation` explain them.
 
     Attributes:
-        pictures: What the pictures say, if they are still there.
+        pictures: The answers for which the pictures are needed.
         maps: The embedding maps.
-        filters: What the filters are.
+        filters: The properties of the filters.
     """
 
     pictures: OfPictures | Missing
@@ -158,7 +158,7 @@ class Analysis:
 
 
 def analyse(run: Run) -> Analysis:
-    """Asks everything that can be answered."""
+    """Computes all answers that are available for a run."""
     net = run.checkpoint.net()
     pictures = _of_pictures(run, net)
     images = None if isinstance(pictures, Missing) else pictures.images
@@ -214,7 +214,7 @@ def _leaks(found: Collection) -> dict[str, float]:
 
 
 def _sample(count: int, most: int) -> Ints:
-    """Positions, in order."""
+    """Random positions below `count`, at most `most`, in ascending order."""
     everyone = np.arange(count)
     return np.sort(np.random.default_rng(0).choice(everyone, most, replace=False)) if count > most else everyone
 
@@ -246,9 +246,9 @@ def _examples(results: Results, pair: ConfusedPair, most: int = 6) -> list[int]:
 
 
 def _surest(results: Results, places: Ints) -> list[int]:
-    """The surest first, one of each group, class and prediction before any is there twice.
+    """The pictures with the most probable predictions first, one per group, class and prediction before repetitions.
 
-    Six frames of a clip that went wrong together would say one thing six times.
+    Otherwise six frames of the same clip could fill the list with the same error.
     """
     everything = results.everything
     confidence = results.probabilities(everything).max(1)

@@ -1,4 +1,4 @@
-"""The report's charts as SVG that takes its colours from the page, so that light, dark and paper are one drawing."""
+"""The charts of the report as SVG. Colours come from the page, so one drawing fits light, dark and printed pages."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -13,11 +13,11 @@ class Interval(NamedTuple):
     """A row of `interval_chart`.
 
     Attributes:
-        label: What it is of.
-        share: 0 to 1; None where nothing was counted.
-        ends: The 95 % interval.
-        wider: A second interval, drawn lighter.
-        note: At the right end.
+        label: Name of the row, shown on the left.
+        share: Length of the bar, 0 to 1; None if nothing was counted.
+        ends: Both ends of the 95 % interval.
+        wider: Both ends of a second interval, drawn lighter; default: none.
+        note: Text at the right end.
     """
 
     label: str
@@ -35,14 +35,17 @@ def line_chart(
     percent: bool = False,
     size: tuple[int, int] = (420, 240),
 ) -> str:
-    """Lines over a common x axis; a series of one point is a dot.
+    """Lines over a common x axis. A series of one point is drawn as a dot.
 
     Args:
-        series: (x, y) by name; at least one has a point.
-        x: Title of the axis.
-        y: Title of the axis.
-        percent: Whether y is a share.
-        size: Width and height.
+        series: (x, y) points by name. At least one series has a point.
+        x: Title of the x axis.
+        y: Title of the y axis.
+        percent: Whether y is a share, shown in percent.
+        size: Width and height in pixels.
+
+    Returns:
+        HTML.
     """
     width, height = size
     points = [point for line in series.values() for point in line]
@@ -80,12 +83,15 @@ def line_chart(
 
 
 def interval_chart(rows: Sequence[Interval], *, title: str, labels: int = 70) -> str:
-    """A bar a row, with its interval as a whisker, on one scale from 0 to 1.
+    """One bar per row, with its interval as a whisker, on one scale from 0 to 1.
 
     Args:
-        rows: At least one.
-        title: For those who hear the page.
-        labels: Width that the labels take.
+        rows: At least one row.
+        title: Description for screen readers.
+        labels: Width of the labels in pixels.
+
+    Returns:
+        HTML.
     """
     width, row_height, notes = 480, 20, 105
     height = len(rows) * row_height + 24
@@ -119,7 +125,7 @@ def interval_chart(rows: Sequence[Interval], *, title: str, labels: int = 70) ->
 
 
 def reliability_chart(bins: Sequence[Bin]) -> str:
-    """Accuracy over probability, a dot a bin, its area the pictures in it; on the diagonal they agree."""
+    """Accuracy over probability, one dot per bin. The more pictures, the larger the dot. On the diagonal both agree."""
     side, margin = 240, 34
     images = max(1, max(each.images for each in bins))
     span = side - margin - 10

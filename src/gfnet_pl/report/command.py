@@ -1,4 +1,4 @@
-"""`gfnet report [RUN…]`: how good a run is and why it errs, on one page; several runs are compared."""
+"""`gfnet report [RUN…]`: how good a run is and why it makes errors, on one page; several runs are compared."""
 
 import json
 import logging
@@ -22,8 +22,8 @@ def run_report(args: list[str], test: Callable[[Path], None]) -> None:
     """Runs `gfnet report`.
 
     Args:
-        args: The words after it.
-        test: Tests a checkpoint; it is called for a run that has not been tested since it was trained.
+        args: The words after `gfnet report`.
+        test: Tests a checkpoint. It is called for a run that has not been tested since it was trained.
 
     Raises:
         UserError: The command line is wrong, or a run cannot be read.
@@ -45,7 +45,7 @@ def run_report(args: list[str], test: Callable[[Path], None]) -> None:
         return
     file = values.out or runs[0].folder.report
     page = render(runs[0], analyse(runs[0]), runs[1:])
-    with replacing(file) as stream:  # a browser never sees half of it
+    with replacing(file) as stream:  # a browser never reads a half-written page
         stream.write(page)
     log.info("%s: open it in a browser", file)
 
@@ -60,7 +60,7 @@ def _tested(folder: RunFolder, test: Callable[[Path], None]) -> Run:
 
 
 def _figures(run: Run) -> dict[str, Any]:
-    """What the page says, as plain values: the stored figures, and what stands beside them."""
+    """The contents of the page as plain values: the stored figures and the results of the analysis."""
     analysis = analyse(run)
     return {
         "run": str(run.folder.path),

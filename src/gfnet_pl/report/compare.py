@@ -1,4 +1,4 @@
-"""Several runs side by side: which settings differ, and which is better on the very same pictures."""
+"""Several runs side by side: which settings differ, and which run is better on the same pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +12,14 @@ from gfnet_pl.run.run import Run
 
 
 def compare(run: Run, others: Sequence[Run]) -> dict[str, Any]:
-    """What the page's section on several runs shows.
+    """Computes what the page shows in its section on several runs.
 
     Args:
-        run: The one that the page is about.
-        others: At least one.
+        run: The run that the page is about.
+        others: The runs to compare it with, at least one.
+
+    Returns:
+        Values for the template, by name.
     """
     runs = [run, *others]
     sets = [name for name in run.results.sets if any(name in other.results.sets for other in others)]
@@ -34,7 +37,7 @@ def compare(run: Run, others: Sequence[Run]) -> dict[str, Any]:
 
 
 def _duels(mine: Results, theirs: Results, name: str) -> list[dict[str, Any]]:
-    """How often only one of two nets is right, on the pictures of each set that both were tested on."""
+    """For each set, how often only one of two nets is right, on the pictures on which both were tested."""
     sides = [
         {
             (picture.split, picture.path): right

@@ -1,7 +1,7 @@
-"""The report as one HTML file: it holds its pictures, styles and script itself and needs no network.
+"""The report as one HTML file. It contains its pictures, styles and script, and needs no network.
 
-The page is `page/page.html`, a Jinja template; what can be clicked or pointed at is in `page/page.js`, which works on
-one JSON value and one sheet of thumbnails.
+The page is `page/page.html`, a Jinja template. `page/page.js` handles clicks and the mouse pointer. It reads one JSON
+value and one sheet of thumbnails.
 """
 
 import json
@@ -23,8 +23,8 @@ from gfnet_pl.report.words import facts, gap_words, headline
 from gfnet_pl.run.results import Results
 from gfnet_pl.run.run import Run
 
-_ON_SHEET = 2_400  # thumbnails
-_A_CELL = 12  # right pictures of a class and set among them
+_ON_SHEET = 2_400  # thumbnails, at most
+_A_CELL = 12  # thumbnails of correctly classified pictures per class and set, at most
 _COLUMNS_OF_STRIP = 24
 _MOST_GROUPS = 40
 
@@ -33,9 +33,9 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
     """Writes the page.
 
     Args:
-        run: What it is about.
-        analysis: Of that run.
-        others: To compare it with.
+        run: The run that the page is about.
+        analysis: The analysis of that run.
+        others: The runs to compare it with, if any.
 
     Returns:
         HTML.
@@ -100,12 +100,15 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
 
 
 def _json(value: object) -> str:
-    """JSON that may stand inside a script element."""
+    """JSON that is safe inside a script element."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _on_sheet(results: Results, analysis: Analysis) -> list[int]:
-    """Pictures with a thumbnail: those of the maps and pairs, errors, and the least sure right ones of each class."""
+    """The pictures that get a thumbnail.
+
+    These are the pictures of pairs and maps, errors, and per class and set the least certain correct ones.
+    """
     everything = results.everything
     confidence = results.probabilities(everything).max(1)
     wanted: list[int] = []
@@ -123,13 +126,13 @@ def _on_sheet(results: Results, analysis: Analysis) -> list[int]:
                 mine = np.flatnonzero((sets == name) & (everything.labels == label) & ~wrong)
                 if rank < len(mine):
                     wanted.append(int(mine[np.argsort(confidence[mine], kind="stable")[rank]]))
-    # sorted by how sure the net is, so that a cell's shelf is too
+    # sorted by confidence, so that the list for each cell of the confusion matrix is sorted too
     kept = list(dict.fromkeys(wanted))[:_ON_SHEET]
     return sorted(kept, key=lambda place: (-confidence[place] if wrong[place] else confidence[place], place))
 
 
 def _data(results: Results, analysis: Analysis, places: list[int], shown: int) -> dict[str, Any]:
-    """What page.js works on."""
+    """The JSON value that page.js reads."""
     everything = results.everything
     confidence = results.probabilities(everything).max(1)
     sets = list(results.sets)
@@ -186,7 +189,7 @@ def _curves(run: Run) -> list[Markup] | Missing:
 
 
 def _thinned(curve: Sequence[tuple[float, float]], most: int = 150) -> list[tuple[float, float]]:
-    """Means of neighbours where there are more points than a chart can show."""
+    """A curve of at most `most` points. Where there are more, neighbouring points are averaged."""
     if len(curve) <= most:
         return list(curve)
     parts = np.array_split(np.array(curve), most)
@@ -265,7 +268,7 @@ def _filters(filters: Filters, seen: OfPictures | None, classes: Sequence[str]) 
     }
     if seen:
         field, radius = seen.field
-        values["fields"] = [heat(each[::2, ::2] ** 0.5) for each in field]  # the root: the tails would be black
+        values["fields"] = [heat(each[::2, ::2] ** 0.5) for each in field]  # the root makes small values visible
         steps = {"pixels": [(float(block), float(each)) for block, each in enumerate(radius)]}
         values["field_chart"] = Markup(charts.line_chart(steps, x="block", y="radius of the receptive field"))
     if not isinstance(filters.history, Missing) and filters.moved is not None:
@@ -301,5 +304,5 @@ def _frequency(pair: str, ratio: np.ndarray[Any, np.dtype[np.float64]]) -> dict[
 
 
 def _few(blocks: list[Any], most: int = 6) -> list[Any]:
-    """Some blocks of a deep net, first and last among them, so that a chart's lines can be told apart."""
+    """At most `most` blocks, including the first and the last, so that the lines of a chart can be distinguished."""
     return blocks if len(blocks) <= most else [blocks[round(i * (len(blocks) - 1) / (most - 1))] for i in range(most)]

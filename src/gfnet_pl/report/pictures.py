@@ -1,4 +1,4 @@
-"""Pictures inside a page: one sheet of thumbnails for all that can be clicked, and arrays as tiny coloured images."""
+"""Pictures inside a page: one sheet with the thumbnails of all pictures to click on, and arrays as coloured images."""
 
 import base64
 import io
@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-THUMBNAIL = 48  # pixels a side on the sheet
+THUMBNAIL = 48  # pixels, side of a thumbnail on the sheet
 COLUMNS = 40
 
 
 def sheet(images: npt.NDArray[np.uint8]) -> str:
-    """A data URI of (N, H, W) grey pictures, `COLUMNS` a row, each `THUMBNAIL` a side, row by row."""
+    """A data URI of (N, H, W) grey pictures, row by row, `COLUMNS` per row, each with sides of `THUMBNAIL` pixels."""
     rows = -(-len(images) // COLUMNS)
     page = Image.new("L", (COLUMNS * THUMBNAIL, max(1, rows) * THUMBNAIL))
     for number, pixels in enumerate(images):
@@ -28,7 +28,13 @@ def picture(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def heat(values: npt.NDArray[np.floating], *, signed: bool = False, top: float | None = None) -> str:
-    """A data URI of an (H, W) array, one pixel a value: 0 to `top` or its maximum; -maximum to it where signed."""
+    """A data URI of an (H, W) array, one pixel per value.
+
+    Args:
+        values: The array.
+        signed: Whether the colours go from minus the top value to the top value, instead of from 0 to it.
+        top: The top value; default: the largest absolute value of the array.
+    """
     top = top or (float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0)
     scaled = np.nan_to_num(values) / (top or 1.0)
     colours = matplotlib.colormaps["coolwarm" if signed else "viridis"](
@@ -38,9 +44,9 @@ def heat(values: npt.NDArray[np.floating], *, signed: bool = False, top: float |
 
 
 def overlay(pixels: npt.NDArray[np.uint8], saliency: npt.NDArray[np.floating]) -> str:
-    """A data URI of an (H, W) picture, where it speaks for its class in red and where against it in blue.
+    """A data URI of an (H, W) picture: red where it raises the logit of a class, blue where it lowers the logit.
 
-    `saliency` may be coarser, such as a number a token.
+    `saliency` may have a lower resolution, for example one number per token.
     """
     top = float(np.abs(saliency).max()) or 1.0
     fine = Image.fromarray((saliency / top).astype(np.float32)).resize(pixels.shape[::-1], Image.Resampling.BICUBIC)

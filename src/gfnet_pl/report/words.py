@@ -1,4 +1,4 @@
-"""What a report says in words: the headline, and what was trained on what."""
+"""The texts of a report: its headline, and what was trained on which data."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from gfnet_pl.run.run import Run
 
 
 def headline(run: Run) -> str:
-    """Which figure to trust."""
+    """A sentence that says which figure to trust."""
     figures = run.results.figures
     if "unseen" in figures:
         return "The figure to trust is that of unseen: its groups are in no other split. " + gap_words(run)
@@ -17,7 +17,7 @@ def headline(run: Run) -> str:
 
 
 def gap_words(run: Run) -> str:
-    """What accuracy on known groups hides."""
+    """A sentence about the difference in accuracy between known and unknown groups."""
     distance = run.results.gap
     if distance is None:
         return "There is no gap to state: it takes an unseen set, and a holdout or validation set of known groups."
@@ -25,7 +25,7 @@ def gap_words(run: Run) -> str:
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
-    """What was trained on what, and how: (what, words)."""
+    """What was trained, on which data and how, as (name, text)."""
     checkpoint, session = run.checkpoint, run.sessions[-1] if run.sessions else {}
     settings = checkpoint.settings
     counts = ", ".join(f"{count:,} {split}" for split, count in run.counts.items())

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: its run's stage, settings, finished epochs and classes, and the weights of a net."""
+"""What a checkpoint contains: stage, settings, finished epochs and classes of its run, and the weights of the net."""
 
 import inspect
 import pickle
@@ -23,9 +23,9 @@ class Checkpoint:
 
     Attributes:
         path: The file.
-        stage: The stage of the run that wrote it; None where no `gfnet` command did.
-        epochs: Finished epochs.
-        settings: Its run's resolved settings by dotted key, such as "model.dim".
+        stage: The stage of the run that wrote it; None if it was not written by a `gfnet` command.
+        epochs: Number of finished epochs.
+        settings: The resolved settings of its run by dotted key, for example "model.dim".
         weights: The classifier's state dict.
     """
 
@@ -37,10 +37,10 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        """Reads a checkpoint; the weights are mapped and not read yet.
+        """Reads a checkpoint. The file is mapped into memory, so the weights are read only when they are used.
 
         Raises:
-            UserError: No such file, not readable, or not a GFNetClassifier's.
+            UserError: The file does not exist, cannot be read, or is not the checkpoint of a GFNetClassifier.
         """
         if path.is_file() and not zipfile.is_zipfile(path):
             raise UserError(f"--ckpt_path: {path} is no checkpoint, or a damaged one")
@@ -60,17 +60,17 @@ class Checkpoint:
 
     @property
     def classes(self) -> list[str]:
-        """Names, in the order of the logits."""
+        """Class names in the order of the logits."""
         names: list[str] = self.settings["model.classes"]
         return names
 
     @property
     def run(self) -> RunFolder | None:
-        """The run that it lies in; None where it was moved out of it."""
+        """The run in whose folder the checkpoint lies; None if it was moved out of it."""
         return run_of(self.path)
 
     def net(self) -> GFNet:
-        """The net with these weights, on the CPU, for evaluation."""
+        """Builds the net with these weights, on the CPU, in evaluation mode."""
         known = [name for name in inspect.signature(GFNet).parameters if f"model.{name}" in self.settings]
         arguments: dict[str, Any] = {name: self.settings[f"model.{name}"] for name in known}
         net = GFNet(**arguments | {"num_classes": len(self.classes)})
@@ -80,7 +80,7 @@ class Checkpoint:
 
 
 def _dotted(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """A config's settings by dotted key; a value that is a dict itself, such as class_emphasis, stays one."""
+    """The settings of a config by dotted key. A value that is a dict itself, such as class_emphasis, stays a dict."""
     for key, value in settings.items():
         name = prefix + key
         if isinstance(value, dict) and (not prefix or name == "data.augment"):
@@ -90,6 +90,6 @@ def _dotted(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _finished_epochs(content: dict[str, Any]) -> int:
-    """A checkpoint's `epoch` is the one that it was written in, which may be half done."""
+    """The number of finished epochs; the checkpoint's `epoch` is the one in which it was written, maybe unfinished."""
     batches = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     return int(content["epoch"]) + bool(batches["is_last_batch"])

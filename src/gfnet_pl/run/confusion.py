@@ -12,7 +12,13 @@ from gfnet_pl.run.folder import RunFolder
 
 
 def write_confusion(run: RunFolder, classes: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
-    """Writes `counts` (C, C), rows are true classes."""
+    """Writes the confusion matrix of a run's last validation.
+
+    Args:
+        run: The folder of the run, which must exist.
+        classes: Names of the C classes.
+        counts: (C, C) counts; rows are true classes.
+    """
     with replacing(run.confusion) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("true", *classes))
@@ -20,9 +26,14 @@ def write_confusion(run: RunFolder, classes: Sequence[str], counts: npt.NDArray[
 
 
 def confusion_emphasis(run: RunFolder) -> dict[str, float]:
-    """Emphasis from a run's validation: 1 for a class without errors, 2 for the one with the largest share of them.
+    """How often to draw each class, from the errors in a run's validation.
 
-    A class's errors are its pictures that were taken for others and the others' that were taken for it.
+    The errors of a class are its pictures that were taken for another class, and pictures of other classes that were
+    taken for it. They are divided by the number of its pictures.
+
+    Returns:
+        A factor by class name: 1 for a class without errors, 2 for the class with the largest share of errors, and
+        linear in between.
 
     Raises:
         UserError: The matrix is missing or cannot be read.

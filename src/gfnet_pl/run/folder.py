@@ -1,6 +1,6 @@
-"""Where a run keeps its files: `runs/<stage>/version_N/`. No other room knows a file's name in there.
+"""Where the files of a run are: `runs/<stage>/version_N/`. Their names are defined here and nowhere else.
 
-Lightning writes TensorBoard's events, and the checkpoints into the folder `checkpoints`.
+Lightning writes the TensorBoard events there, and the checkpoints into its subfolder `checkpoints`.
 """
 
 import os
@@ -18,7 +18,7 @@ _CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder and the files in it, which need not be there.
+    """A run's folder and the files in it. None of them need exist.
 
     Attributes:
         path: `runs/<stage>/version_N`.
@@ -28,42 +28,42 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """Such as "robust/version_0"."""
+        """Stage and version, for example "robust/version_0"."""
         return "/".join(self.path.absolute().parts[-2:])
 
     @property
     def config(self) -> Path:
-        """Every setting, resolved."""
+        """All settings of the run, resolved."""
         return self.path / CONFIG
 
     @property
     def record(self) -> Path:
-        """An entry for each `gfnet fit` that worked on the run, see `record`."""
+        """One entry per `gfnet fit` command that trained the run, see the module `record`."""
         return self.path / "run.json"
 
     @property
     def splits(self) -> Path:
-        """Which picture was in which split."""
+        """The split of every picture."""
         return self.path / "splits.csv"
 
     @property
     def left_out(self) -> Path:
-        """What the data hold and the run did not use, where there is any."""
+        """Files of the data that the run did not use; it exists only if there are any."""
         return self.path / "left_out.csv"
 
     @property
     def confusion(self) -> Path:
-        """The last validation's confusion matrix, see `confusion`."""
+        """The confusion matrix of the last validation, see the module `confusion`."""
         return self.path / "val_confusion.csv"
 
     @property
     def filters(self) -> Path:
-        """The magnitude of the filters over training."""
+        """The magnitude of the filters after each epoch."""
         return self.path / "filters.npz"
 
     @property
     def predictions(self) -> Path:
-        """A row for each picture that `gfnet test` scored, see `results`."""
+        """One row per picture that `gfnet test` scored, see the module `results`."""
         return self.path / PREDICTIONS
 
     @property
@@ -73,7 +73,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """The figures of every evaluated set."""
+        """Accuracy and the other figures of every evaluated set."""
         return self.path / "metrics.json"
 
     @property
@@ -82,14 +82,14 @@ class RunFolder:
         return self.path / "report.html"
 
     def checkpoint(self, name: str) -> Path:
-        """A checkpoint by its file name."""
+        """The path of the checkpoint with this file name."""
         return self.path / _CHECKPOINTS / name
 
     def checkpoint_to_test(self) -> Path:
-        """The best checkpoint, else the last.
+        """The best checkpoint, or the last one if there is no best one.
 
         Raises:
-            UserError: There is neither, or no such folder.
+            UserError: There is neither, or the folder does not exist.
         """
         if not self.path.is_dir():
             raise UserError(f"{self.path} does not exist; name the folder of a run, {RUNS}/<stage>/version_N")
@@ -102,21 +102,24 @@ class RunFolder:
 
 
 def run_of(checkpoint: Path) -> RunFolder | None:
-    """The run that a checkpoint lies in, relative to the current folder; None where it was moved out of its run."""
+    """The run in whose folder a checkpoint lies, relative to the current folder; None if it was moved out of it."""
     folder = RunFolder(Path(os.path.relpath(checkpoint.absolute().parent.parent)))
     return folder if folder.splits.is_file() else None
 
 
 def calibration_beside(checkpoint: Path) -> Path:
-    """`best.ckpt` -> `best.calibration.json` in the same folder."""
+    """The calibration file of a checkpoint: for `best.ckpt`, `best.calibration.json` in the same folder."""
     return checkpoint.with_suffix(".calibration.json")
 
 
 def find_checkpoint(name: str) -> Path:
-    """A checkpoint by path; `last.ckpt` and `best.ckpt` that are no files mean the newest run's.
+    """Finds a checkpoint.
+
+    Args:
+        name: A path. `last.ckpt` and `best.ckpt` mean those of the newest run, unless there is a file of that name.
 
     Raises:
-        UserError: There is none, or no run yet.
+        UserError: The newest run has no such checkpoint, or there is no run yet.
     """
     path = Path(name)
     if path.is_file() or name not in (LAST, BEST):
@@ -128,10 +131,10 @@ def find_checkpoint(name: str) -> Path:
 
 
 def newest_run() -> RunFolder:
-    """The run that wrote a checkpoint last.
+    """The run with the newest last.ckpt.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no run yet.
     """
     found = sorted(RUNS.glob(f"*/*/{_CHECKPOINTS}/{LAST}"), key=lambda last: last.stat().st_mtime)
     if not found:

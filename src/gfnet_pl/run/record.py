@@ -1,4 +1,7 @@
-"""What a run was made with and of: an entry in its record for each session, its splits, and what it left out."""
+"""How a run was made: an entry in its record for each session, its splits, and the data that it did not use.
+
+A session is one `gfnet fit` command. A resumed run has several.
+"""
 
 import csv
 import json
@@ -26,13 +29,16 @@ _PACKAGES = ("gfnet_pl", "torch", "lightning", "torchmetrics", "jsonargparse", "
 
 
 def provenance(command: list[str], *, precision: str, device: torch.device, devices: int) -> dict[str, Any]:
-    """What a session is made with: command, time, commit, hardware and versions.
+    """How a session is made: command, time, commit, hardware and versions.
 
     Args:
         command: The words after `gfnet`.
-        precision: Lightning's name of it.
-        device: The kind of device that it runs on.
-        devices: How many of them.
+        precision: Lightning's name of the precision.
+        device: The device on which the session runs.
+        devices: Number of devices.
+
+    Returns:
+        Plain values that JSON can store.
     """
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else device
     return {
@@ -54,13 +60,16 @@ def provenance(command: list[str], *, precision: str, device: torch.device, devi
 def write_record(
     run: RunFolder, session: dict[str, Any], pictures: Sequence[Picture], left_out: Sequence[tuple[str, str]]
 ) -> None:
-    """Writes what a run is made of; a session is added to those of the run before it was resumed.
+    """Writes the splits and the record of a run. The session is added after the earlier sessions of the run.
 
     Args:
-        run: Its folder exists.
-        session: See `provenance`.
-        pictures: With their splits and groups.
-        left_out: What the data hold beside them, and why it is not used.
+        run: The run; its folder must exist.
+        session: From `provenance`, and further entries if there are any.
+        pictures: The pictures with their splits and groups.
+        left_out: (path, reason) of each file in the data that is not used.
+
+    Raises:
+        UserError: The earlier record cannot be read.
     """
     write_splits(run.splits, pictures)
     if left_out:
@@ -72,7 +81,7 @@ def write_record(
 
 
 def read_sessions(run: RunFolder) -> list[dict[str, Any]]:
-    """The entries of a run's record; none where there is no record.
+    """Reads the entries of a run's record. Without a record, the list is empty.
 
     Raises:
         UserError: The record cannot be read.
@@ -87,7 +96,7 @@ def read_sessions(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def read_counts(run: RunFolder) -> dict[str, int]:
-    """How many pictures each split of a run has.
+    """Counts the pictures of each split of a run.
 
     Raises:
         UserError: The run's splits cannot be read.
@@ -100,7 +109,7 @@ def read_counts(run: RunFolder) -> dict[str, int]:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with "+" where files differ from it; None for an installed wheel."""
+    """The commit of the checkout, with "+" if files differ from it; None if there is no checkout or no git."""
     source = Path(__file__).parent
 
     def git(*words: str) -> str:

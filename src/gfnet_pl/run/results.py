@@ -1,4 +1,4 @@
-"""What `gfnet test` leaves in a run's folder, and the report reads: a row per picture, the figures, the calibration.
+"""What `gfnet test` writes into a run's folder and `gfnet report` reads: a row per picture, figures, calibration.
 
 - `predictions.csv`: path, split, group, label, prediction, probability (calibrated) and the three likeliest classes.
 - `outputs.npz`: each set's logits and features, in the order of those rows.
@@ -26,19 +26,19 @@ from gfnet_pl.files import replacing
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, run_of
 
-FITTED_ON = "val"  # never on a set whose figures are to be believed
+FITTED_ON = "val"  # never a test set: its figures would be too good
 _COLUMNS = ("path", "split", "group", "label", "prediction", "probability", "top3")
 _PREDICTED = ("path", "prediction", "probability", "top3", "accepted")
 
 
 @dataclass(frozen=True)
 class SetResults:
-    """What the net says of a set, picture by picture.
+    """The net's outputs for each picture of a set.
 
     Attributes:
-        pictures: N, with their groups; the split of each is the name of its set.
-        labels: (N,) positions in the class names.
-        logits: (N, classes) float32; fewer rows where only a part of the set was evaluated.
+        pictures: N pictures with their groups. The split of each is the name of its set.
+        labels: (N,) true classes, as positions in the class names.
+        logits: (N, classes) float32; fewer rows if only a part of the set was evaluated.
         features: (N, C) float32, the mean of the net's last tokens; as many rows as `logits`.
     """
 
@@ -49,7 +49,7 @@ class SetResults:
 
     @classmethod
     def joined(cls, sets: Iterable["SetResults"]) -> "SetResults":
-        """Several sets as one, set after set."""
+        """Joins several sets into one, set after set."""
         sets = list(sets)
         return cls(
             pictures=[picture for each in sets for picture in each.pictures],
@@ -65,17 +65,17 @@ class SetResults:
 
     @property
     def bad(self) -> Ints:
-        """Positions of the pictures for which the net gives a number that is not finite."""
+        """Positions of the pictures for which an output of the net is not finite."""
         return np.flatnonzero(~np.isfinite(self.logits).all(1) | ~np.isfinite(self.features).all(1))
 
     @property
     def groups(self) -> list[str]:
-        """(N,) "" where not known."""
+        """(N,) groups of the pictures; "" where the group is not known."""
         return [picture.group for picture in self.pictures]
 
     @cached_property
     def predictions(self) -> Ints:
-        """(N,) positions in the class names."""
+        """(N,) predicted classes, as positions in the class names."""
         places: Ints = self.logits.argmax(1)
         return places
 
@@ -86,11 +86,11 @@ class Results:
 
     Attributes:
         classes: Names, in the order of the logits.
-        checkpoint: `path` (as the command had it), `sha256`, `stage` and `epochs`.
-        source: What a figure on this data must be read with, see `ImageDataModule.source`.
-        root: The data's folder or manifest, absolute; None for the embedded data.
-        known: Sets with pictures of groups that training has, or of no known group: drawn picture by picture.
-        sets: By name.
+        checkpoint: `path` (as in the command), `sha256`, `stage` and `epochs`.
+        source: Where the data come from, to be stated with every figure, see `ImageDataModule.source`.
+        root: Absolute path of the data's folder or manifest; None for the embedded data.
+        known: Names of the sets in which some pictures belong to a group of the training set, or to no known group.
+        sets: Results by name of the set.
     """
 
     classes: list[str]
@@ -113,14 +113,14 @@ class Results:
         """Puts the evaluated sets of a checkpoint together.
 
         Args:
-            checkpoint: What was evaluated.
-            sets: By name.
-            source: See above.
-            root: As the command had it.
+            checkpoint: The checkpoint that was evaluated.
+            sets: Results by name of the set.
+            source: See the attribute.
+            root: The data's folder or manifest as in the command; None for the embedded data.
             trained: The training pictures.
 
         Raises:
-            UserError: Only a part of a set was evaluated, or the net gave numbers that are not finite.
+            UserError: Only a part of a set was evaluated, or an output of the net is not finite.
         """
         for name, each in sets.items():
             _refuse_a_part(name, each)
@@ -142,12 +142,12 @@ class Results:
 
     @cached_property
     def everything(self) -> SetResults:
-        """All evaluated pictures, set after set, so that a position names one of them."""
+        """All evaluated pictures, set after set, so that one number identifies a picture."""
         return SetResults.joined(self.sets.values())
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Fitted on the validation set; temperature 1 and no thresholds where there is none."""
+        """Calibration fitted on the validation set; without that set, temperature 1 and no thresholds."""
         part = self.sets.get(FITTED_ON)
         return Calibration.fit(part.logits, part.labels) if part else Calibration()
 
@@ -161,11 +161,11 @@ class Results:
 
     @cached_property
     def gap(self) -> Gap | None:
-        """Known groups less unknown ones."""
+        """The accuracy on known groups minus that on unknown groups; None if it cannot be computed."""
         return gap(self.figures, self.known)
 
     def probabilities(self, part: SetResults) -> Floats:
-        """(N, classes) calibrated, of one of the sets or of everything."""
+        """(N, classes) calibrated probabilities of one of the sets, or of `everything`."""
         return probabilities(part.logits, self.calibration.temperature)
 
 
@@ -178,7 +178,7 @@ def _refuse_a_part(name: str, each: SetResults) -> None:
 
 
 def _refuse_bad_outputs(name: str, each: SetResults) -> None:
-    """Nothing that is counted from such numbers would mean anything."""
+    """Raises an error if outputs are not finite, since figures computed from them would mean nothing."""
     if len(bad := each.bad):
         raise UserError(
             f"the net gives no finite numbers for {len(bad):,} of {len(each.labels):,} {name} pictures, first "
@@ -188,10 +188,10 @@ def _refuse_bad_outputs(name: str, each: SetResults) -> None:
 
 
 def write_results(results: Results) -> RunFolder:
-    """Writes the four files of this module's description into the checkpoint's run; older ones are replaced.
+    """Writes the four files that the docstring of this module lists. Older ones are replaced.
 
     Returns:
-        The run; where the checkpoint lies in none, the folder that it lies in.
+        The run whose folder has the checkpoint. If it lies in no run, the folder in which it lies.
     """
     checkpoint = Path(results.checkpoint["path"])
     run = run_of(checkpoint) or RunFolder(checkpoint.parent)
@@ -233,16 +233,21 @@ def write_results(results: Results) -> RunFolder:
 
 
 def read_metrics(run: RunFolder) -> dict[str, Any]:
-    """The figures as they are stored, plain values."""
+    """Reads the stored figures, as plain values.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is not JSON.
+    """
     record: dict[str, Any] = json.loads(run.metrics.read_text(encoding="utf-8"))
     return record
 
 
 def read_results(run: RunFolder) -> Results | None:
-    """Reads what `write_results` wrote; None where the run has not been tested.
+    """Reads what `write_results` wrote; None if the run has not been tested.
 
     Raises:
-        UserError: The files do not go together or cannot be read.
+        UserError: The files cannot be read, or they come from different tests.
     """
     if not run.metrics.is_file():
         return None
@@ -282,17 +287,18 @@ def read_results(run: RunFolder) -> Results | None:
 def write_predictions(
     file: Path, paths: Iterable[Path], logits: npt.ArrayLike, classes: Sequence[str], calibration: Calibration | None
 ) -> None:
-    """Writes a row for each picture that nobody has labelled.
+    """Writes the predictions for pictures without labels, one row per picture.
 
-    The columns are path, prediction (the likeliest class), its probability, the three likeliest classes, and accepted:
-    "yes" where at most 1 % of such predictions are wrong on validation, else "no"; empty without a calibration.
+    The columns are path, prediction (the most probable class), its probability, the three most probable classes, and
+    accepted. "accepted" is "yes" if on the validation set at most 1 % of the predictions that are at least as probable
+    are wrong, otherwise "no". It is empty without a calibration.
 
     Args:
         file: The CSV file to write, or to replace.
-        paths: N.
+        paths: N paths of pictures.
         logits: (N, classes).
-        classes: Names.
-        calibration: Of the checkpoint; where it is None, the probabilities are as the net gives them.
+        classes: Names in the order of the logits.
+        calibration: The calibration of the checkpoint; None writes the probabilities without calibration.
     """
     shares = probabilities(logits, calibration.temperature if calibration else 1.0)
     accepted = _accepted(shares.max(1), calibration)
@@ -313,7 +319,15 @@ def _accepted(confidences: Floats, calibration: Calibration | None) -> Iterator[
 
 
 def likeliest(shares: Floats, classes: Sequence[str]) -> Iterable[tuple[str, str, str]]:
-    """Of (N, classes) probabilities, each row's likeliest class, its probability and "A:0.98 F:0.01 M:0.00"."""
+    """The most probable classes of each picture.
+
+    Args:
+        shares: (N, classes) probabilities.
+        classes: Names.
+
+    Yields:
+        For each row: the most probable class, its probability, and the first three, as "A:0.9800 F:0.0100 M:0.0001".
+    """
     places = np.argsort(-shares, axis=1, kind="stable")[:, :3]
     for top, values in zip(places.tolist(), np.take_along_axis(shares, places, 1).tolist(), strict=True):
         named = [f"{classes[place]}:{value:.4f}" for place, value in zip(top, values, strict=True)]
@@ -321,7 +335,7 @@ def likeliest(shares: Floats, classes: Sequence[str]) -> Iterable[tuple[str, str
 
 
 def read_calibration(checkpoint: Path) -> Calibration | None:
-    """The calibration of a checkpoint; None where there is none, or it is of other weights in a file of this name.
+    """Reads the calibration of a checkpoint; None if there is none, or if it was fitted for other weights.
 
     Raises:
         UserError: It cannot be read.
@@ -339,6 +353,6 @@ def read_calibration(checkpoint: Path) -> Calibration | None:
 
 
 def sha256(file: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """The SHA-256 of a file's bytes, in hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""A run that has been tested, as the report reads it: the tested checkpoint, its results, its record, its curves."""
+"""A tested run, as `gfnet report` reads it: the tested checkpoint, its results, the run's record and its curves."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,12 @@ class Run:
     """A run that has been tested.
 
     Attributes:
-        folder: Its files.
-        checkpoint: The one that was tested; its `epochs` are those before it was written, not the run's.
-        results: What `gfnet test` left.
-        sessions: An entry for each `gfnet fit` that worked on it, see `record.provenance`.
-        curves: (epoch, value) by TensorBoard tag; empty where the events are gone.
-        counts: Pictures by split.
+        folder: The folder of the run.
+        checkpoint: The checkpoint that was tested. Its `epochs` count up to that checkpoint, not to the run's end.
+        results: What `gfnet test` wrote.
+        sessions: One entry per `gfnet fit` command that trained the run, see `record.provenance`.
+        curves: (epoch, value) points by TensorBoard tag; empty if there are no TensorBoard events.
+        counts: Number of pictures by split.
     """
 
     folder: RunFolder
@@ -37,7 +37,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Such as "robust/version_0"."""
+        """Stage and version, for example "robust/version_0"."""
         return self.folder.name
 
 
@@ -53,7 +53,7 @@ def read_run(folder: RunFolder) -> Run:
 
 
 def read_if_tested(folder: RunFolder) -> Run | None:
-    """Reads a run; None where there are no results, or those of older weights.
+    """Reads a run; None if there are no results, or if they are those of other weights.
 
     Raises:
         UserError: Something in it is missing or cannot be read.
@@ -74,7 +74,7 @@ def read_if_tested(folder: RunFolder) -> Run | None:
 
 
 def read_curves(folder: RunFolder) -> dict[str, Curve]:
-    """What TensorBoard's events say over training, in finished epochs."""
+    """Reads the curves of training from the TensorBoard events; their x values are finished epochs."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     events = EventAccumulator(str(folder.path), size_guidance={"scalars": 0}).Reload()
@@ -83,7 +83,7 @@ def read_curves(folder: RunFolder) -> dict[str, Curve]:
         tag: [(event.step + 1.0, event.value) for event in events.Scalars(tag)] for tag in known if tag in _CURVES
     }
     last = max((x for tag in ("train/accuracy", "val/accuracy") for x, _ in by_epoch.get(tag, [])), default=0.0)
-    for tag in ("train/loss", "train/lr"):  # their steps are the optimizer's
+    for tag in ("train/loss", "train/lr"):  # their x values are optimizer steps
         if by_epoch.get(tag) and last:
             steps = by_epoch[tag][-1][0]
             by_epoch[tag] = [(step / steps * last, value) for step, value in by_epoch[tag]]

@@ -1,4 +1,4 @@
-"""What goes with training: TF32 on the GPUs that have it, the progress bar, images a second, a last.ckpt in time."""
+"""Callbacks for training: TF32 on an NVIDIA GPU, the progress bar, images per second, a last.ckpt every ten minutes."""
 
 import logging
 import time
@@ -17,11 +17,12 @@ log = logging.getLogger(__name__)
 class TF32Precision(Callback):
     """TF32 for float32 matrix products and convolutions on an NVIDIA GPU, and cuDNN's search for the fastest kernels.
 
-    Inputs of a product are rounded to 10 bits of mantissa, sums stay in float32. On any other device nothing changes:
-    on a CPU, "medium" may round to bfloat16 instead (docs/tf32.md). What was set before is set again at the end.
+    With TF32, the inputs of a product are rounded to 10 bits of mantissa, and sums stay in float32. On any other device
+    nothing changes: on a CPU, the precision "medium" may round to bfloat16 instead (docs/tf32.md). At the end, the
+    earlier settings are restored.
 
     Args:
-        enabled: False leaves everything as it is.
+        enabled: Whether to use TF32 and the search; False changes no setting.
     """
 
     def __init__(self, enabled: bool = True) -> None:
@@ -34,7 +35,7 @@ class TF32Precision(Callback):
             reason = "switched off" if not self.enabled else f"nothing to do on {device}"
             log.info("TF32: %s; float32 matmul precision is %r", reason, torch.get_float32_matmul_precision())
             return
-        backends: Any = torch.backends  # the stubs do not know fp32_precision
+        backends: Any = torch.backends  # the type stubs lack fp32_precision
         self._before = (
             torch.get_float32_matmul_precision(),
             backends.cuda.matmul.fp32_precision,
@@ -44,7 +45,7 @@ class TF32Precision(Callback):
         )
         torch.set_float32_matmul_precision("medium")
         backends.cudnn.conv.fp32_precision = "tf32"
-        # The search may pick another kernel in the next run: not what a deterministic run asked for.
+        # The search may choose another kernel in the next run, so a deterministic run does without it.
         backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         log.info(
             "TF32: float32 matmul precision %r, matmul %s, cuDNN convolution %s, cuDNN benchmark %s",
@@ -64,7 +65,7 @@ class TF32Precision(Callback):
         if self._before is None:
             return
         precision, matmul, mkldnn, convolution, benchmark = self._before
-        torch.set_float32_matmul_precision(precision)  # sets the next two as well, but not to "none"
+        torch.set_float32_matmul_precision(precision)  # also sets the next two, but never to "none"
         backends: Any = torch.backends
         backends.cuda.matmul.fp32_precision = matmul
         backends.mkldnn.matmul.fp32_precision = mkldnn
@@ -74,21 +75,21 @@ class TF32Precision(Callback):
 
 
 class ProgressBar(RichProgressBar):
-    """Epoch, batches, time left, loss and accuracy."""
+    """A progress bar with epoch, batches, time left, loss and accuracy."""
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)  # the run's number is said elsewhere
+        metrics.pop("v_num", None)  # the run's number is shown elsewhere
         return metrics
 
 
 class Throughput(Callback):
-    """Logs `train/images_per_second` for each epoch: training steps of all devices, without validation."""
+    """Logs `train/images_per_second` for each epoch, over the training steps of all devices, without validation."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._images, self._start = 0, time.perf_counter()  # an epoch that is resumed midway does not start again
+        self._images, self._start = 0, time.perf_counter()  # an epoch that is resumed midway has no epoch start
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._images, self._start = 0, time.perf_counter()
@@ -109,13 +110,14 @@ class Throughput(Callback):
 
 
 class LastWithinEpoch(ModelCheckpoint):
-    """Writes last.ckpt every ten minutes, so that a run that is killed in a long epoch loses no more than that.
+    """Writes last.ckpt every ten minutes, so that a run that is killed during a long epoch loses little more than that.
 
-    It is written after an optimizer step only: gradients that are still being accumulated are in no checkpoint. After
-    an epoch's last batch it is left to the checkpoint of the epoch: Lightning 2.6 resumes from here with a wrong count.
+    It writes only after an optimizer step, because a checkpoint does not contain gradients that are still being
+    accumulated. It does not write after the last batch of an epoch, because Lightning 2.6 would resume from there with
+    a wrong count. The checkpoint at the end of the epoch follows anyway.
     """
 
-    STEPS = 10  # between looks at the clock, for which several devices must talk to each other
+    STEPS = 10  # steps between two looks at the clock, for which devices must exchange messages
 
     def __init__(self) -> None:
         super().__init__(filename="last", train_time_interval=timedelta(minutes=10), enable_version_counter=False)

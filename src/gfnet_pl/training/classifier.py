@@ -1,4 +1,8 @@
-"""GFNetClassifier: the recipe round the network. Cross entropy, AdamW, warm-up and cosine, accuracy on every set."""
+"""GFNetClassifier: how the network is trained and scored.
+
+The loss is cross entropy, the optimizer AdamW. The learning rate warms up and then follows a cosine. Accuracy is
+measured on every set.
+"""
 
 import math
 from dataclasses import dataclass
@@ -29,7 +33,12 @@ _IN_OLD_CHECKPOINTS = {"in_channels", "decay_matrices_only"}  # arguments of ver
 
 @dataclass(frozen=True)
 class Score:
-    """How a set went: `confusion` (classes, classes) counts, rows are true classes; `loss` the mean cross entropy."""
+    """The score on a set.
+
+    Attributes:
+        confusion: (classes, classes) counts; rows are true classes.
+        loss: Mean cross entropy.
+    """
 
     confusion: Tensor
     loss: float
@@ -44,37 +53,37 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """Share of the images that are right (micro)."""
+        """Share of the images that are classified correctly (micro accuracy)."""
         return self.correct / max(1, self.images)
 
     @property
     def by_class(self) -> Tensor:
-        """(classes,) share of each class's images that are right; NaN for a class without images."""
+        """(classes,) share of each class's images that are classified correctly; NaN for a class without images."""
         return self.confusion.diag() / self.confusion.sum(1)
 
     @property
     def macro_accuracy(self) -> float:
-        """Mean over the classes that have images."""
+        """Mean accuracy of the classes that have images."""
         return self.by_class.nanmean().item()
 
 
 class SetMetrics(nn.Module):
-    """What is counted over an epoch of one set, summed over devices."""
+    """Confusion matrix and loss of one set during an epoch, summed over devices."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        # no checks of the values: they would make a GPU wait at every step
+        # without checks of the values, which would make the program wait for the GPU at every step
         self.confusion = MulticlassConfusionMatrix(classes, validate_args=False)
-        self.loss = SumMetric(nan_strategy="disable")  # MeanMetric forgets its weights when it does not check
+        self.loss = SumMetric(nan_strategy="disable")  # MeanMetric ignores weights if it does not check
 
     def update(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
         self.confusion.update(logits.argmax(1), labels)
         self.loss.update(loss * len(labels))
 
     def compute(self) -> Score:
-        """Gives the score and starts again from nothing."""
+        """Returns the score, and sets all counts back to zero."""
         classes = self.confusion.num_classes
-        confusion = self.confusion.compute().cpu().reshape(classes, classes)  # of one class it is a lone number
+        confusion = self.confusion.compute().cpu().reshape(classes, classes)  # for one class it is a scalar
         score = Score(confusion, self.loss.compute().item() / max(1, int(confusion.sum())))
         self.confusion.reset()
         self.loss.reset()
@@ -82,17 +91,23 @@ class SetMetrics(nn.Module):
 
 
 class GFNetClassifier(LightningModule):
-    """Trains a GFNet with AdamW, linear warm-up from 0 and a cosine down to 0, stepped per optimizer step.
+    """Trains a GFNet with AdamW. The learning rate rises linearly from 0, then falls to 0 as half a cosine.
+
+    The learning rate changes at every optimizer step.
 
     Args:
         lr: Peak learning rate.
-        weight_decay: AdamW's, on all parameters as in the source study.
-        warmup_epochs: Length of the warm-up; 0 starts at `lr`.
-        classes: Class names in the order of the logits. Default: the data's. They travel in the checkpoint.
-        pretrained: File of the weights that GFNet's authors published, to start a new net from; see
+        weight_decay: Weight decay of AdamW, on all parameters as in the source study.
+        warmup_epochs: Length of the warm-up in epochs; 0 starts at `lr`.
+        classes: Class names in the order of the logits; default: the classes of the data. Checkpoints store them.
+        pretrained: File of the weights that GFNet's authors published, to start a new net from. See
             `pretrained.load_authors_weights` for what is adapted.
-        compile: Compile the net for training, in place: for a GPU. On a CPU it takes a C++ compiler and a minute.
-        **net: GFNet's arguments; images are grey.
+        compile: Compile the net for training, in place. It is meant for a GPU. On a CPU it needs a C++ compiler and
+            takes a minute.
+        **net: Arguments of GFNet, except the number of classes and of channels. Images are grey.
+
+    Raises:
+        UserError: If `classes` are given and the arguments of GFNet do not fit together.
     """
 
     def __init__(
@@ -122,13 +137,21 @@ class GFNetClassifier(LightningModule):
         self.classes = self.hparams["classes"] = classes
         try:
             self.net = GFNet(num_classes=len(classes), in_channels=1, **self.net_arguments)
-        except ValueError as error:  # sizes that do not go together
+        except ValueError as error:  # sizes that do not fit together
             raise UserError(f"model: {error}") from None
-        # "train" alone is the name of a method that every module has
+        # "train" alone cannot be used: every module has a method of that name
         self.metrics = nn.ModuleDict({f"{split}_set": SetMetrics(len(classes)) for split in ("train", *EVALUATED)})
 
     def setup(self, stage: str) -> None:
-        """Builds the net for the data's classes where no checkpoint has said them; refuses other classes by name."""
+        """Builds the net for the classes of the data, unless the classes are known already.
+
+        Args:
+            stage: What the trainer is about to do: fit, validate, test or predict.
+
+        Raises:
+            UserError: The classes are unknown, the data has other classes than the net, the pretrained weights do not
+                fit, or the arguments of GFNet do not fit together.
+        """
         data = getattr(self.trainer, "datamodule", None)
         found = data.classes if isinstance(data, ImageDataModule) else []
         if self.classes is None:
@@ -148,17 +171,17 @@ class GFNetClassifier(LightningModule):
             )
         self._first_bad_step = torch.tensor(-1, device=self.device)
         if self.compiles and stage == "fit":
-            self.net.compile()  # in place: the names in checkpoints stay
+            self.net.compile()  # in place, so names in checkpoints stay the same
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 1, H, W) grey levels -> (B, classes) logits."""
+        """Classifies images: (B, 1, height, width) grey levels -> (B, classes) logits."""
         logits: Tensor = self.net(images)
         return logits
 
     def _shared_step(self, batch: Batch, logits: Tensor, split: str) -> Tensor:
         logits = logits.float()
         loss = F.cross_entropy(logits, batch.labels)
-        labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)  # mixed: the larger share counts
+        labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)  # if mixed: larger share
         self._metrics(split).update(logits.detach(), labels, loss.detach())
         return loss
 
@@ -166,8 +189,8 @@ class GFNetClassifier(LightningModule):
         parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         loss = mean_loss(self._training_loss, self._parts(batch), parameters)
         self._watch(loss.detach())
-        trainer: Any = self.trainer  # its own type does not know log_every_n_steps
-        if (self.global_step + 1) % trainer.log_every_n_steps == 0:  # the value makes a GPU wait
+        trainer: Any = self.trainer  # its type does not declare log_every_n_steps
+        if (self.global_step + 1) % trainer.log_every_n_steps == 0:  # reading the loss means to wait for the GPU
             schedule: Any = self.lr_schedulers()
             self.log("train/loss", loss, prog_bar=True)
             self.log("train/lr", schedule.get_last_lr()[0])
@@ -180,11 +203,11 @@ class GFNetClassifier(LightningModule):
         return in_parts(batch, largest_activation(self.net), self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """`logits` (B, classes) and `features` (B, C), for callbacks."""
+        """Scores a batch; returns its `logits` (B, classes) and `features` (B, C) for callbacks."""
         return self._evaluation_step(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """The same."""
+        """Scores a batch; returns the same as `validation_step`."""
         return self._evaluation_step(batch, self.test_sets[dataloader_idx])
 
     def _evaluation_step(self, batch: Batch, split: str) -> dict[str, Tensor]:
@@ -194,12 +217,12 @@ class GFNetClassifier(LightningModule):
         return {"logits": logits, "features": features}
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """(B, classes) logits."""
+        """Returns the logits (B, classes) of a batch."""
         return torch.cat([self(part.images) for part in self._parts(batch)]).float()
 
     @property
     def test_sets(self) -> list[str]:
-        """Names of the sets that `test` goes through, in the order of its loaders."""
+        """Names of the sets that `test` evaluates, in the order of its loaders."""
         data = getattr(self.trainer, "datamodule", None)
         return data.evaluated if isinstance(data, ImageDataModule) else ["test"]
 
@@ -232,16 +255,16 @@ class GFNetClassifier(LightningModule):
 
     def _log_score(self, prefix: str, score: Score) -> None:
         if prefix == "train" or prefix == "val":
-            self.log("step", float(self.current_epoch), sync_dist=True)  # the logger takes it as x
+            self.log("step", float(self.current_epoch), sync_dist=True)  # the logger uses it as the x value
         self.log(f"{prefix}/accuracy", score.accuracy, prog_bar=prefix in ("train", "val"), sync_dist=True)
         self.log(f"{prefix}/macro_accuracy", score.macro_accuracy, sync_dist=True)
-        if prefix != "train":  # training logs the loss of its steps
+        if prefix != "train":  # in training, the loss is logged per step
             self.log(f"{prefix}/loss", score.loss, sync_dist=True)
 
     def _watch(self, loss: Tensor) -> None:
         """Remembers the first step with a NaN or infinite loss.
 
-        Asking a GPU at every step would make it wait.
+        On a GPU the result is read only now and then, since reading it means to wait for the GPU.
         """
         bad = ~torch.isfinite(loss) & (self._first_bad_step < 0)
         self._first_bad_step = torch.where(bad, self.global_step, self._first_bad_step)
@@ -258,8 +281,8 @@ class GFNetClassifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        self.trainer.fit_loop.setup_data()  # counts the batches; with max_steps the next line would not
-        total = self.trainer.estimated_stepping_batches  # optimizer steps: accumulation and devices are counted in
+        self.trainer.fit_loop.setup_data()  # counts the batches, which the next line does not do with max_steps
+        total = self.trainer.estimated_stepping_batches  # optimizer steps, with accumulation and devices considered
         if not math.isfinite(total):
             raise UserError("trainer.max_epochs: the cosine needs an end; give max_epochs or max_steps")
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)

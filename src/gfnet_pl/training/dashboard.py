@@ -1,7 +1,7 @@
-"""What TensorBoard shows of a run beside the classifier's own scalars: docs/dashboards.md goes through it page by page.
+"""What TensorBoard shows of a run, besides the scalars that the classifier logs; docs/dashboards.md describes it.
 
-All of it is written by the first device alone, and nothing in Lightning's check before training or without TensorBoard.
-On the x axis is the epoch, as for the scores. It is cheap: `benchmarks/dashboard.py` measures it.
+Only the first device writes to TensorBoard, and it does not write during Lightning's check before training. The x axis
+is the epoch, as for the scores. All this takes little time: `benchmarks/dashboard.py` measures it.
 """
 
 from collections import Counter
@@ -41,7 +41,7 @@ _FIRST_COLUMNS = ("augment", "drop_path", "dropout", "lr", "weight_decay")
 
 
 class FirstBatch(Callback):
-    """Draws the first training batch as the network sees it: augmented, normalised, with its labels."""
+    """Draws the first training batch as the network receives it, augmented and normalised, with its labels."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         writer = None if trainer.current_epoch or batch_idx else _writer(trainer)
@@ -50,7 +50,7 @@ class FirstBatch(Callback):
             labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
             names = [short(_classes(classifier)[label]) for label in labels[:32]]
             seen = classifier.net.normalise(batch.images[:32])[:, 0].float().cpu()
-            # Black is two standard deviations below the mean, white two above.
+            # Black is two standard deviations below the mean, white is two above it.
             grey = ((seen + 2) / 4 * 255).clamp(0, 255).byte().numpy()
             page = grid(grey, names, columns=8, side=96)
             writer.add_image("train/first_batch", page, trainer.global_step, dataformats="HWC")
@@ -69,9 +69,10 @@ class ClassBalance(Callback):
 
 
 class Charts(Callback):
-    """Lays out the custom scalars: what belongs together on one chart each.
+    """Arranges the custom scalars: curves that belong together share a chart.
 
-    Training logs its loss step by step; `train/epoch_loss`, its mean, has the x axis of the validation's.
+    Training logs its loss per step. `train/epoch_loss` is the mean of that loss over an epoch. Its x axis is the epoch,
+    as for the validation loss.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -79,7 +80,7 @@ class Charts(Callback):
             writer.add_custom_scalars(_CHARTS)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # The module has summed it anyway, and starts anew after this: logging each step would cost a slow epoch 0.6 %.
+        # The module has the sum anyway, and resets it after this. Logging each step would cost a slow epoch 0.6 %.
         summed = _classifier(pl_module).metrics["train_set"]
         assert isinstance(summed, SetMetrics)
         mean = summed.loss.compute() / summed.confusion.compute().sum()
@@ -87,11 +88,11 @@ class Charts(Callback):
 
 
 class HyperParameters(Callback):
-    """Fills the hparams tab: what runs differ in, and the accuracy of all sets.
+    """Fills the hparams tab: the settings in which runs differ, and the accuracy on all sets.
 
-    `hp/val_accuracy` is that of the last validation, those of the other sets are written by `gfnet test`. They are
-    declared without values, so that a run that was not tested has none, rather than 0. TensorBoard takes the columns
-    from any one run: all runs declare the same.
+    `hp/val_accuracy` is the accuracy of the last validation. `gfnet test` writes the accuracies of the other sets. They
+    are declared without values, so that a run that was not tested has no value instead of 0. TensorBoard takes the
+    columns of the table from any one of the runs, so all runs declare the same columns.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,7 +112,7 @@ class HyperParameters(Callback):
                 writer.file_writer.add_summary(summary)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not when the validation epoch ends: callbacks come before the module then, and would see the score before.
+        # Not in on_validation_epoch_end: there, callbacks run before the module and would see the previous score.
         scores = _classifier(pl_module).scores
         if "val" in scores:
             pl_module.log("hp/val_accuracy", scores["val"].accuracy, sync_dist=True)
@@ -119,19 +120,20 @@ class HyperParameters(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if writer := _writer(trainer):
             for split, score in _classifier(pl_module).scores.items():
-                if split != "val":  # the tab has that of the run's end
+                if split != "val":  # the tab keeps the one from the end of training
                     writer.add_scalar(f"hp/{split}_accuracy", score.accuracy)
 
 
 class Filters(Callback):
-    """Draws what the global filters amplify after each epoch, and keeps it in the run's folder.
+    """After each epoch, draws what the global filters amplify, and stores it in the run's folder.
 
-    `epochs` (E,) are the numbers of epochs trained, 0 before the first; `magnitude` (E, depth, H, W), float32, is what
-    `gfnet_pl.evaluation.filters.magnitude` gave then. A resumed run goes on with what is there.
+    The file has two arrays. `epochs` (E,) are the numbers of epochs trained, 0 before the first. `magnitude`
+    (E, depth, H, W), float32, is the result of `gfnet_pl.evaluation.filters.magnitude` after each of them. A resumed
+    run continues the file of its run.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = trainer.log_dir  # asks all devices, so not below, where only one comes
+        folder = trainer.log_dir  # asks all devices, so it cannot be asked below, where only one device runs
         self._file = RunFolder(Path(folder)).filters if trainer.logger and folder else None
         if trainer.is_global_zero and trainer.global_step == 0:
             self._keep(magnitude(_classifier(pl_module).net), epoch=0)
@@ -149,7 +151,7 @@ class Filters(Callback):
         epochs, magnitudes = np.empty(0, np.int64), np.empty((0, *now.shape), np.float32)
         if epoch and self._file.is_file():
             with np.load(self._file, allow_pickle=False) as kept:
-                earlier = kept["epochs"] < epoch  # a run resumed from an older checkpoint does the later ones again
+                earlier = kept["epochs"] < epoch  # after resuming from an older checkpoint, later ones come again
                 epochs, magnitudes = kept["epochs"][earlier], kept["magnitude"][earlier]
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self._file, "wb") as file:
@@ -162,10 +164,10 @@ class Filters(Callback):
 
 
 class Validation(Callback):
-    """Draws each validation, and at the end of `fit` the last one's space of features.
+    """Draws the results of each validation, and at the end of `fit` the features of the last one.
 
     Args:
-        outputs: Collects what the net says of the pictures; it must come before this callback.
+        outputs: Collects the outputs of the net. It must come before this callback in the list of callbacks.
     """
 
     def __init__(self, outputs: KeepOutputs) -> None:
@@ -176,7 +178,7 @@ class Validation(Callback):
         if writer := _writer(trainer):
             self._last = None
             seen = self.outputs.sets["val"]
-            if seen.is_whole and not len(seen.bad):  # a part says little; with bad outputs, training is about to stop
+            if seen.is_whole and not len(seen.bad):  # not for a part of a set; with bad outputs, training will stop
                 images, classes = _data(trainer).sets["val"], _classes(_classifier(pl_module))
                 self._last = ValidationPages(writer, trainer.current_epoch, classes, seen, images)
                 self._last.show()
@@ -187,20 +189,20 @@ class Validation(Callback):
 
 
 def _hparams_summaries(values: dict[str, Any]) -> list[Any]:
-    """What the hparams tab knows of a run: torch's three summaries, and which columns come first."""
+    """What the hparams tab reads for a run: the three summaries that torch makes, with the columns that come first."""
     plain = {name: value if isinstance(value, float | int) else str(value) for name, value in values.items()}
-    make: Any = hparams  # torch gives it no types
+    make: Any = hparams  # it has no types in torch
     experiment, *session = make(plain, {f"hp/{split}_accuracy": 0.0 for split in EVALUATED})
     plugin_data = experiment.value[0].metadata.plugin_data
     content = HParamsPluginData.FromString(plugin_data.content)
     for column in content.experiment.hparam_infos:
-        column.differs = column.name in _FIRST_COLUMNS  # TensorBoard sorts by this, and shows the first five at first
+        column.differs = column.name in _FIRST_COLUMNS  # TensorBoard sorts by it, and shows five columns first
     plugin_data.content = content.SerializeToString()
     return [experiment, *session]
 
 
 def _writer(trainer: Trainer) -> Any:  # noqa: ANN401
-    """The SummaryWriter where there is something to write to; None where not, or not for this device to write."""
+    """The SummaryWriter, if there is TensorBoard and this device is the one that writes; otherwise None."""
     logger = trainer.logger
     if trainer.is_global_zero and not trainer.sanity_checking and isinstance(logger, TensorBoardLogger):
         return logger.experiment
@@ -208,7 +210,7 @@ def _writer(trainer: Trainer) -> Any:  # noqa: ANN401
 
 
 def _classifier(module: LightningModule) -> GFNetClassifier:
-    assert isinstance(module, GFNetClassifier)  # the command line makes no other
+    assert isinstance(module, GFNetClassifier)  # the command line creates no other class
     return module
 
 

@@ -1,6 +1,6 @@
 """The dashboard's pictures as pixels: (H, W, 3) uint8, dark on white.
 
-Drawn with Pillow: they are made within training, and a figure of Matplotlib's takes a hundred times as long.
+They are made during training, so they are drawn with Pillow: a Matplotlib figure takes a hundred times as long.
 """
 
 import math
@@ -16,25 +16,25 @@ from PIL import Image, ImageDraw, ImageFont
 Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
-_GAP = 8  # pixels, between whatever lies side by side
+_GAP = 8  # pixels between things side by side
 _LINE = 14  # pixels, height of a line of text
-_READABLE = 12  # pixels: in rows that are lower there is no room for a name
-_LONGEST = 14  # characters of a name
-_BAR = 600  # pixels, the longest
-_LEGEND = 30  # pixels, round the words of a legend
+_READABLE = 12  # pixels: names are shown only in rows of at least this height
+_LONGEST = 14  # characters of a name, at most
+_BAR = 600  # pixels, length of the longest bar
+_LEGEND = 30  # pixels around the words of a legend
 _WHITE, _INK, _FAINT = (255, 255, 255), (32, 32, 32), (225, 225, 225)
-_RIGHT, _WRONG = np.array([33, 102, 172]), np.array([178, 24, 43])  # blue and red, for the colour-blind, too
+_RIGHT, _WRONG = np.array([33, 102, 172]), np.array([178, 24, 43])  # blue and red: colour-blind people see both
 _BARS = ((33, 102, 172), (244, 165, 130), (146, 197, 222), (178, 24, 43), (128, 128, 128), (200, 200, 200))
 
 
 def short(name: str) -> str:
-    """A class name that fits: as it is, or its two ends, by which long names differ, with "…" between."""
+    """A class name that fits: unchanged if it is short, otherwise its beginning and its end with "…" between them."""
     half = _LONGEST // 2
     return name if len(name) <= _LONGEST else f"{name[:half]}…{name[1 - half :]}"
 
 
 def sentence(text: str) -> Pixels:
-    """Words where there is nothing to draw."""
+    """A picture of a sentence, for a page that has nothing else to draw."""
     image, draw = _page(_length(text) + 2 * _GAP, _LINE + 2 * _GAP)
     draw.text((_GAP, _GAP), text, _INK, _font())
     return np.asarray(image)
@@ -44,11 +44,11 @@ def grid(images: Pixels, titles: Sequence[str], *, columns: int, side: int, smoo
     """Pictures side by side, each below its title.
 
     Args:
-        images: (N, H, W) grey or (N, H, W, 3), N at least 1.
-        titles: N; they are wrapped at spaces to the width of the picture.
-        columns: Pictures a row.
-        side: Pixels that the longer side of each is stretched to.
-        smooth: Whether the stretched pixels are blended; False shows each as a square.
+        images: (N, H, W) grey or (N, H, W, 3) coloured, uint8, N at least 1.
+        titles: N titles. They are wrapped at spaces to the width of the picture.
+        columns: Pictures per row.
+        side: Length in pixels to which the longer side of each picture is scaled.
+        smooth: Whether to interpolate between pixels; False shows each pixel as a square.
     """
     height, width = (round(length * side / max(images.shape[1:3])) for length in images.shape[1:3])
     wrapped = [_wrap(title, width) for title in titles]
@@ -67,7 +67,9 @@ def grid(images: Pixels, titles: Sequence[str], *, columns: int, side: int, smoo
 
 
 def filters(magnitude: npt.NDArray[np.float64]) -> Pixels:
-    """What each block's global filter amplifies, bright is much, on a scale of the block's own that its title tells.
+    """What the global filter of each block amplifies: the brighter, the more.
+
+    Each block has its own scale. The title of the block states it.
 
     Args:
         magnitude: (depth, H, W), centred, from `gfnet_pl.evaluation.filters.magnitude`.
@@ -83,14 +85,14 @@ def filters(magnitude: npt.NDArray[np.float64]) -> Pixels:
 
 
 def confusion_matrix(confusion: Ints, classes: Sequence[str]) -> Pixels:
-    """Counts as a matrix: a row is a class, a column what its pictures were taken for.
+    """The confusion matrix: a row is a true class, a column is a predicted class.
 
-    Blue is right and red wrong, by the share of the row; a few errors are as visible as they should be, since red
-    grows with the square root. A row without pictures is grey.
+    Blue cells are right, red cells are wrong. A cell is coloured by its share of the row. For red cells it is the
+    square root of that share, so that a few errors can be seen too. A row without pictures is grey.
 
     Args:
-        confusion: (classes, classes), rows are true classes.
-        classes: Names; they are left out where rows are too low for letters.
+        confusion: (classes, classes) counts; rows are true classes.
+        classes: Names. They are not shown where rows are too low for text.
     """
     images, right = int(confusion.sum()), int(confusion.trace())
     cell = max(3, min(28, 900 // len(classes)))
@@ -132,11 +134,11 @@ def confusion_matrix(confusion: Ints, classes: Sequence[str]) -> Pixels:
 
 
 def bars(counts: dict[str, Ints], classes: Sequence[str]) -> Pixels:
-    """How many pictures each class has in each split: a bar a class, its splits one after the other.
+    """How many pictures each class has in each split: one bar per class, in which the splits follow each other.
 
     Args:
-        counts: (classes,) by split.
-        classes: Names; they are left out where bars are too thin for letters.
+        counts: (classes,) counts by split.
+        classes: Names. They are not shown where bars are too thin for text.
     """
     thick = max(3, min(16, 2000 // len(classes)))
     named = thick >= _READABLE
@@ -171,7 +173,7 @@ def _page(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """Lines no wider than that, where words allow it."""
+    """Cuts a text at spaces into lines of at most `width` pixels; a single word may be wider."""
     first, *rest = text.split(" ")
     lines = [first]
     for word in rest:
@@ -192,5 +194,5 @@ def _margin(names: Sequence[str]) -> int:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    # Pillow's own has no letters beyond Latin ones; class names may be Greek, Cyrillic or Arabic.
+    # Pillow's own font has only Latin letters, and class names may be Greek, Cyrillic or Arabic.
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 11)

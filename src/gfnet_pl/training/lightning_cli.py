@@ -1,4 +1,4 @@
-"""fit, validate, test and predict: LightningCLI with the project's defaults, run folders and checkpoints by name."""
+"""fit, validate, test and predict: LightningCLI with this package's defaults, run folders and checkpoint names."""
 
 import logging
 import re
@@ -36,10 +36,10 @@ def run_trainer(args: list[str], command: list[str]) -> None:
 
     Args:
         args: The subcommand and its options, with configs as paths.
-        command: The same as the user wrote it, for the record.
+        command: The subcommand and its options as the user wrote them, for the run's record.
 
     Raises:
-        UserError: Anything that the user can mend.
+        UserError: Anything that the user can correct.
     """
     try:
         GFNetCLI(args, command)
@@ -63,12 +63,12 @@ class GFNetCLI(LightningCLI):
             save_config_callback=None,  # RunRecord takes its place, see instantiate_trainer
             parser_kwargs={"exit_on_error": False} | {name: {"exit_on_error": False} for name in self.subcommands()},
             auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,  # hyper-parameters stay plain, as weights_only loading needs
+            load_from_checkpoint_support=False,  # keeps hyper-parameters plain, as weights_only loading requires
             trainer_defaults={
                 "max_epochs": 20,
                 "gradient_clip_val": 1.0,
                 "log_every_n_steps": 10,
-                "use_distributed_sampler": False,  # the data module cuts by rank itself
+                "use_distributed_sampler": False,  # the data module itself divides the data by rank
             },
         )
 
@@ -91,7 +91,7 @@ class GFNetCLI(LightningCLI):
         subparser = self._parser(subcommand)
         known = list(subparser.get_defaults().keys())
         if "verbose" in known:
-            subparser.set_defaults({"verbose": False})  # of Lightning's table of test results: ours is shorter
+            subparser.set_defaults({"verbose": False})  # no table by Lightning: ours is shorter
         try:
             explicit = parser.parse_args(args, defaults=False).get(subcommand)
             said = dict(explicit.items()) if explicit else {}
@@ -115,9 +115,12 @@ class GFNetCLI(LightningCLI):
             config["ckpt_path"] = str(self.checkpoint.path)
 
     def _parse_ckpt_path(self) -> None:
-        """Not LightningCLI's way: it lays a checkpoint's hyper-parameters over the config. See `warm_start`."""
+        """Does nothing. LightningCLI's method would replace settings of the config by those in the checkpoint.
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  (as LightningCLI has it)
+        See `warm_start` for what is done instead.
+        """
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  (the signature of LightningCLI)
         settings = self._get(self.config_init, "trainer")
         shows_progress = settings["enable_progress_bar"] is not False
         callbacks: list[Callback] = [ProgressBar(leave=True)] if shows_progress else []
@@ -132,7 +135,7 @@ class GFNetCLI(LightningCLI):
                     enable_version_counter=False,
                     verbose=False,
                 ),
-                # Its own callback: save_last writes only when a top-k save happens.
+                # A callback of its own: save_last would write only when a top-k checkpoint is saved.
                 ModelCheckpoint(filename=Path(LAST).stem, enable_version_counter=False),
                 LastWithinEpoch(),
                 RunRecord(self._parser("fit"), self.config["fit"], stage=self.stage, command=self.command),
@@ -146,7 +149,10 @@ class GFNetCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _logger(self) -> TensorBoardLogger | bool:
-        """A new version of the stage; a run's own folder where it is resumed or tested; none where there is no run."""
+        """The logger of the run, or False where there is no run to log to.
+
+        A new run logs to a new version of its stage. A run that is resumed or tested logs to its own folder.
+        """
         fit = self.subcommand == "fit"
         if self.checkpoint and (resumes(self.checkpoint, self.stage) or not fit):
             run = self.checkpoint.run
@@ -203,7 +209,7 @@ class GFNetCLI(LightningCLI):
         self.trainer.predict(model, **kwargs)
 
     def _evaluated(self, model: GFNetClassifier) -> None:
-        """Loads the weights here: Lightning would ask for the callbacks of the training, too."""
+        """Loads the weights of the checkpoint. Lightning's own loading would also expect the callbacks of training."""
         checkpoint = self.checkpoint
         assert checkpoint is not None  # parse_arguments found one, or there was an error
         give_weights(checkpoint, model)
@@ -242,7 +248,7 @@ class GFNetCLI(LightningCLI):
         )
 
     def after_predict(self) -> None:
-        """Writes a row for each picture: what it is taken for, how surely, and whether to accept that."""
+        """Writes a row for each picture: the predicted class, its probability, and whether to accept the prediction."""
         checkpoint = self.checkpoint
         assert checkpoint is not None  # as in _evaluated
         out, files = Path(self._get(self.config, "out")), self.datamodule.predict_files
@@ -256,7 +262,11 @@ class GFNetCLI(LightningCLI):
 
 
 def _take_emphasis(said: dict[str, Any]) -> bool:
-    """Turns `emphasis_from`, a run, into the `data.class_emphasis` that its confusion matrix asks for."""
+    """Replaces `emphasis_from` in `said` by the `data.class_emphasis` that follows from that run's confusion matrix.
+
+    Returns:
+        Whether `emphasis_from` was given.
+    """
     if not (run := said.pop("emphasis_from", None)):
         return False
     if said.get("data.class_emphasis"):
@@ -266,7 +276,7 @@ def _take_emphasis(said: dict[str, Any]) -> bool:
 
 
 def _explain(error: ArgumentError, known: list[str]) -> str:
-    """The parser's message in one line, with the nearest key there is."""
+    """The parser's message in one line; for an unknown option, with the known option that is most similar."""
     message = one_line(error)
     unknown = re.search(r"unrecognized arguments: (\S+)|does not accept option '(\S+)'", message)
     if unknown is None:

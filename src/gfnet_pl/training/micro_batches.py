@@ -1,7 +1,8 @@
-"""A batch in parts behind the same gradient, so that on a CPU the activations stay in memory that is at hand.
+"""Computes the gradient of a batch part by part, so that on a CPU activations use memory that the process already has.
 
-glibc takes every block of 32 MiB and more from the system afresh, which zeroes it page by page: with a whole batch of
-512 that takes as long as the arithmetic (docs/performance.md). Activations of a part are freed before the next part.
+glibc requests every block of 32 MiB or more from the system again, and the system fills it with zeros page by page.
+With a whole batch of 512 this takes as long as the arithmetic (docs/performance.md). The activations of a part are
+freed before the next part begins. The gradient is the same as that of the whole batch.
 """
 
 import math
@@ -14,16 +15,19 @@ from torch import Tensor, nn
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.model.gfnet import GFNet
 
-LARGEST = 2**23  # numbers in an activation of a part: 32 MiB in float32, 16 in bf16
+LARGEST = 2**23  # numbers in an activation of a part, at most: 32 MiB in float32, 16 MiB in bf16
 
 
 def in_parts(batch: Batch, numbers: int, device: torch.device) -> list[Batch]:
-    """Cuts a batch into parts of about the same size; on a GPU it stays whole, which is best there.
+    """Cuts a batch into parts of about the same size. Only on a CPU: on a GPU a whole batch is fastest.
 
     Args:
-        batch: Of at least one image.
-        numbers: In the largest activation of one image.
-        device: Where the net is.
+        batch: At least one image.
+        numbers: How many numbers the largest activation of one image has.
+        device: The device of the net.
+
+    Returns:
+        The parts, in the order of the batch.
     """
     images = len(batch.labels)
     parts = math.ceil(images / max(1, LARGEST // numbers)) if device.type == "cpu" else 1
@@ -34,18 +38,21 @@ def in_parts(batch: Batch, numbers: int, device: torch.device) -> list[Batch]:
 
 
 def largest_activation(net: GFNet) -> int:
-    """Numbers in the largest activation of one image: the hidden one of an MLP."""
+    """How many numbers the largest activation of one image has: the hidden activation of an MLP."""
     height, width = net.map_size
     return height * width * max(module.out_features for module in net.blocks.modules() if isinstance(module, nn.Linear))
 
 
 def mean_loss(loss_of: Callable[[Batch], Tensor], parts: list[Batch], parameters: Sequence[nn.Parameter]) -> Tensor:
-    """The loss of a whole batch, a scalar to call backward on, from the mean losses of its parts.
+    """The mean loss of a whole batch, computed part by part.
 
     Args:
-        loss_of: Gives the mean loss over the images of a part.
-        parts: At least one.
-        parameters: All that the loss is to be differentiated by.
+        loss_of: Computes the mean loss over the images of a part.
+        parts: The parts of the batch, at least one.
+        parameters: All parameters that need a gradient.
+
+    Returns:
+        A scalar to call backward on.
     """
     if len(parts) == 1:
         return loss_of(parts[0])
@@ -54,7 +61,7 @@ def mean_loss(loss_of: Callable[[Batch], Tensor], parts: list[Batch], parameters
     gradients: list[Tensor] = []
     for part in parts:
         loss = loss_of(part) * (len(part.labels) / total)
-        with torch.autocast(loss.device.type, enabled=False):  # it is for the forward pass alone
+        with torch.autocast(loss.device.type, enabled=False):  # autocast is for the forward pass only
             found = torch.autograd.grad(loss, parameters)
         losses.append(loss.detach())
         gradients = [mean.add_(new) for mean, new in zip(gradients, found, strict=True)] if gradients else list(found)
@@ -63,7 +70,7 @@ def mean_loss(loss_of: Callable[[Batch], Tensor], parts: list[Batch], parameters
 
 
 class _Known(torch.autograd.Function):
-    """A loss whose gradients are known: backward hands them on."""
+    """A loss whose gradients are already known; backward returns them."""
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, gradients: list[Tensor], *parameters: nn.Parameter) -> Tensor:  # noqa: ANN401

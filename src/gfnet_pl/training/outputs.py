@@ -1,4 +1,4 @@
-"""What the net says of every evaluated picture, kept in the order of its set, whatever the number of devices."""
+"""Collects the net's outputs for every evaluated picture, in the order of its set, for any number of devices."""
 
 from collections import defaultdict
 from typing import Any
@@ -21,7 +21,7 @@ class KeepOutputs(Callback):
     """Collects the outputs of each validation and test.
 
     Attributes:
-        sets: Those of the last one by set, once it has ended.
+        sets: The outputs of the last validation or test by set, available once it has ended.
     """
 
     def __init__(self) -> None:
@@ -61,13 +61,13 @@ class KeepOutputs(Callback):
         self._put_together(pl_module.test_sets, trainer)
 
     def _keep(self, split: str, places: npt.NDArray[np.int64], outputs: dict[str, Tensor]) -> None:
-        # They stay where they are until the set is through: a copy for each batch would make a GPU wait.
+        # Outputs stay on their device until the set is complete: copying each batch would mean to wait for the GPU.
         self._parts[split].append((places, outputs["logits"], outputs["features"]))
 
     def _put_together(self, splits: list[str], trainer: Trainer) -> None:
-        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # the command line makes no other
+        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # the command line creates no other
         self.sets = {}
-        for split in splits:  # also those of which this rank had no batch: all ranks must take part
+        for split in splits:  # also sets of which this rank had no batch, since all ranks must take part
             kept = self._parts[split]
             parts = [(places, logits.float().cpu(), features.float().cpu()) for places, logits, features in kept]
             if trainer.world_size > 1:

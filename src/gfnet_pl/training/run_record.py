@@ -1,4 +1,4 @@
-"""Writes what a run is known by into its folder, and its random state into its checkpoints."""
+"""Writes the record of a run into its folder, and its stage, settings and random state into its checkpoints."""
 
 import json
 from pathlib import Path
@@ -18,17 +18,19 @@ from gfnet_pl.training.classifier import GFNetClassifier
 
 
 class RunRecord(SaveConfigCallback):
-    """Writes what a run is known by, and puts stage, settings and random state into its checkpoints.
+    """Writes the record of a run, and puts stage, settings and random state into its checkpoints.
 
-    The config, the splits, the record and the list of what was left out are written once `fit` begins, the confusion
-    matrix of the validation set after each epoch.
-    The random state makes a resumed run continue bitwise where it stopped: Lightning's checkpoints hold none.
+    When `fit` begins, it writes the config, the splits, the record and the list of data that are not used. After each
+    epoch, it writes the confusion matrix of the validation set.
+
+    With the random state, a resumed run gives bitwise the same results as one that was not interrupted. Lightning's
+    checkpoints do not contain it.
 
     Args:
-        parser: The subcommand's parser.
+        parser: The parser of the subcommand.
         config: The resolved config.
-        stage: The run's stage.
-        command: The command line's words.
+        stage: The stage of the run.
+        command: The words of the command line.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Any, *, stage: str, command: list[str]) -> None:  # noqa: ANN401
@@ -38,7 +40,7 @@ class RunRecord(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.logger is not None:
-            self._run = RunFolder(Path(trainer.log_dir or ""))  # asks all devices, so not below, where only one comes
+            self._run = RunFolder(Path(trainer.log_dir or ""))  # asks all devices; below, only one runs
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -4,10 +4,18 @@ import math
 
 
 def warmup_cosine(step: int, *, warmup_steps: float, total_steps: int) -> float:
-    """Share of the peak learning rate at an optimizer step.
+    """The learning rate at an optimizer step, as a share of the peak learning rate.
 
-    Linear from 0 to 1 over `warmup_steps`, then half a cosine down to 0 at `total_steps` (Loshchilov and Hutter 2017,
-    without restarts); 0 beyond it.
+    It rises linearly from 0 to 1 over `warmup_steps`. Then it falls as half a cosine to 0 at `total_steps` (Loshchilov
+    and Hutter 2017, without restarts). After that it stays 0.
+
+    Args:
+        step: The optimizer step, starting from 0.
+        warmup_steps: Length of the warm-up in steps.
+        total_steps: Steps of the whole training.
+
+    Returns:
+        The share, from 0 to 1.
     """
     if step < warmup_steps:
         return step / warmup_steps

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of one validation: confusion, worst errors, confidences, curves, the space of features."""
+"""What TensorBoard shows of one validation: confusion, worst errors, confidences, curves, features."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +15,8 @@ from gfnet_pl.evaluation.figures import count_confusion
 from gfnet_pl.run.results import SetResults
 from gfnet_pl.training.drawings import confusion_matrix, grid, sentence, short
 
-_ERRORS = 24  # pictures
-_PROJECTED = 1000  # pictures: the projector works in the browser
+_ERRORS = 24  # pictures, at most
+_PROJECTED = 1000  # pictures, at most: the projector runs in the browser
 _THUMBNAIL = 48  # pixels
 _CONFIDENCES = np.linspace(0, 1, 21)
 
@@ -27,9 +27,9 @@ class ValidationPages:
 
     Attributes:
         writer: A SummaryWriter, which has no types.
-        epoch: The epoch after which it was.
-        classes: Names.
-        seen: What the net said of the pictures.
+        epoch: The epoch after which the validation ran.
+        classes: Names in the order of the logits.
+        seen: The net's outputs for the pictures.
         images: The pictures.
     """
 
@@ -40,19 +40,19 @@ class ValidationPages:
     images: ImageArray
 
     def show(self) -> None:
-        """What changes with every epoch."""
+        """Writes the pages that are drawn after every epoch."""
         self._show_confusion()
         self._show_worst_errors()
         self._show_confidences()
         self._show_curves()
 
     def show_features(self) -> None:
-        """The pictures as points in the net's feature space, for the projector."""
+        """Writes the pictures as points in the net's feature space, for the projector."""
         labels, predictions = self.seen.labels, self.seen.predictions
         count = min(_PROJECTED, len(labels))
         places = (
             np.linspace(0, len(labels) - 1, count).round().astype(np.int64)
-        )  # evenly, so that all classes have some
+        )  # evenly spaced, so that all classes have some
         names = [[_one_cell(self.classes[label]) for label in each[places]] for each in (labels, predictions)]
         verdict = np.where(predictions == labels, "right", "wrong")[places]
         paths = [_one_cell(self.seen.pictures[place].path) for place in places]
@@ -69,11 +69,11 @@ class ValidationPages:
 
     @cached_property
     def _probabilities(self) -> Floats:
-        """(N, classes) as the net gives them."""
+        """(N, classes) probabilities, not calibrated."""
         return probabilities(self.seen.logits)
 
     def _pixels(self, places: Ints) -> npt.NDArray[np.uint8]:
-        """(len(places), H, W), grey."""
+        """The pictures at these positions, (len(places), H, W) grey levels."""
         return self.images.images[self.images.rows[places]]
 
     def _show_confusion(self) -> None:
@@ -82,7 +82,7 @@ class ValidationPages:
         self.writer.add_image("val/confusion", page, self.epoch, dataformats="HWC")
 
     def _show_worst_errors(self) -> None:
-        """The pictures with the highest probability of a wrong class, worst first."""
+        """Draws the wrongly classified pictures whose predicted class is most probable, worst first."""
         labels, predictions = self.seen.labels, self.seen.predictions
         confidence = self._probabilities.max(1)
         wrong = np.flatnonzero(predictions != labels)
@@ -96,14 +96,17 @@ class ValidationPages:
         self.writer.add_image("val/worst_errors", page, self.epoch, dataformats="HWC")
 
     def _show_confidences(self) -> None:
-        """How sure the net is where it is right, and where it is wrong; a kind that does not occur has no histogram."""
+        """Writes two histograms of the highest probability: of pictures that are right, and of those that are wrong.
+
+        Where there are no such pictures, there is no histogram.
+        """
         confidence, right = self._probabilities.max(1).clip(0, 1), self.seen.predictions == self.seen.labels
         for name, values in (("right", confidence[right]), ("wrong", confidence[~right])):
             if len(values):
                 self.writer.add_histogram(f"val_confidence/{name}", values, self.epoch, bins=_CONFIDENCES)
 
     def _show_curves(self) -> None:
-        """Precision against recall of each class that has pictures."""
+        """Writes the precision-recall curve of each class that has pictures."""
         for label in np.unique(self.seen.labels):
             tag, is_of_class = f"val_curve/{self.classes[label]}", self.seen.labels == label
             self.writer.add_pr_curve(tag, is_of_class, self._probabilities[:, label], self.epoch)

@@ -1,9 +1,10 @@
-"""What a run takes from a checkpoint: everything (resume), the net and the data (warm start), or all to test it.
+"""What a command takes from a checkpoint: everything (resume), the net and the data (warm start), or all to test it.
 
-LightningCLI would merge a checkpoint's hyper-parameters over the config and restore optimizer, schedule and epoch
-count whenever it sees `--ckpt_path`: polishing would then train at the old learning rate, or not at all. Here a
-checkpoint's settings become the *defaults* of the command, so that config files and flags still win, and its stage
-decides: a run of the same stage resumes it exactly, a run of another stage starts again from its weights.
+Given `--ckpt_path`, LightningCLI would replace settings of the config by the checkpoint's hyper-parameters, and restore
+optimizer, schedule and epoch count. The fine-tuning of `polish.yaml` would then train at the old learning rate, or not
+at all. Here, a checkpoint's settings become the *defaults* of the command, so config files and flags still override
+them. The stage decides what happens: a run of the same stage resumes exactly where the checkpoint's run stopped, a run
+of another stage starts a new training from the checkpoint's weights.
 """
 
 from dataclasses import fields
@@ -18,11 +19,11 @@ from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.training.classifier import GFNetClassifier
 
 _DRAWS_SPLITS = tuple(f"data.{field.name}" for field in fields(SplitRule))
-_MAY_MOVE = ("data.root", "data.splits")  # the same pictures may lie elsewhere by now
+_MAY_MOVE = ("data.root", "data.splits")  # the same pictures may have been moved since
 _RECIPE = ("model.lr", "model.weight_decay", "model.warmup_epochs")
 _REGULARISATION = ("model.dropout", "model.drop_path")
 
-# Settings that are gone, and what they had to be for a run that can still be resumed.
+# Settings that no longer exist, and the value that each must have had in a run that can still be resumed.
 _GONE = {
     "model.decay_matrices_only": False,
     "model.in_channels": 1,
@@ -34,18 +35,21 @@ _RENAMED = {"data.emphasis_from": "emphasis_from"}
 
 
 def resumes(checkpoint: Checkpoint, stage: str) -> bool:
-    """Whether a fit of `stage` continues the checkpoint's run rather than starting again from its weights."""
+    """Whether a fit of `stage` continues the checkpoint's run, instead of starting a new run from its weights."""
     return stage == checkpoint.stage
 
 
 def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any], stage: str) -> dict[str, Any]:
-    """The settings that a command takes from the checkpoint where it does not say otherwise.
+    """The settings that a command takes from the checkpoint unless its config files and flags set them.
 
     Args:
-        checkpoint: What the command starts from.
+        checkpoint: The checkpoint that the command starts from.
         subcommand: fit, validate, test or predict.
-        said: What config files and flags say, by dotted key.
-        stage: Of the command.
+        said: The settings in config files and flags, by dotted key.
+        stage: The stage of the command.
+
+    Returns:
+        The settings by dotted key.
 
     Raises:
         UserError: The command contradicts what must come from the checkpoint, the run's splits are missing, or the run
@@ -91,7 +95,10 @@ def give_weights(checkpoint: Checkpoint, model: GFNetClassifier) -> None:
 
 
 def what_became_of(key: str) -> str:
-    """The end of the error about an option of an earlier version: its new name, or that it is gone; else ""."""
+    """The end of the error message about an option of an earlier version: its new name, or that it no longer exists.
+
+    It is "" for any other option.
+    """
     if key in _RENAMED:
         return f"; it is called {_RENAMED[key]} now"
     return "; it is gone: remove it" if key in _GONE else ""
