@@ -2,8 +2,8 @@
 
 Counts, sizes and broken files; duplicates within a split, across splits and across classes; and one number for each way
 to split: the share of validation and test pictures with a near twin in training. What a net scores on those says how
-well it remembers. All pictures are compared with all once (`duplicates.clusters`); a picture's twins are all in its
-cluster, so that every later question costs little.
+well it remembers. All pictures are compared with each other once (`duplicates.clusters`). All twins of a picture are in
+its cluster, so that every later question costs little.
 
 Pixels are those of the data module's cache: grey, 96 x 96. Two files that decode to the same pixels there are exact
 duplicates, whatever their bytes.
@@ -122,7 +122,7 @@ def run_audit(args: list[str]) -> None:
         UserError: The command line, the folder or a file that it names is wrong.
     """
     parser = OneLineParser("gfnet audit", description="What a folder of pictures holds, and what its splits leak.")
-    where = "in any layout that fit reads; left out, the embedded data set"
+    where = "in any layout that fit reads; default: the embedded data set"
     parser.add_argument("folder", metavar="DIR", type=Path, nargs="?", help=f"folder of class folders, {where}")
     parser.add_argument("--splits", metavar="FILE", type=Path, help="a run's splits.csv: the split in use")
     parser.add_argument("--group-by", metavar="RULE", help="also draw a split by group, as data.group_by would")

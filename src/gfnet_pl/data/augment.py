@@ -2,8 +2,8 @@
 
 Every image has its own parameters, a function of the image's seed alone (a counter-based generator: splitmix64, Steele,
 Lea and Flood, OOPSLA 2014), so equal seeds give equal batches on any number of ranks, workers and resumes. All ranges
-are 0 by default, which is off; with all of them off a batch is returned untouched. Images stay in grey levels:
-normalisation is the network's.
+are 0 by default, which switches a change off. With all of them off a batch is returned as it is. Images stay in grey
+levels: normalisation is the network's.
 """
 
 import math
@@ -77,7 +77,7 @@ class Augment:
         Args:
             images: (B, 1, H, W) grey levels, 0 to 255.
             labels: (B,) int64.
-            seeds: (B,) int64, one an image.
+            seeds: (B,) int64, one per image.
             classes: How many there are.
 
         Returns:
@@ -155,7 +155,7 @@ def uniforms(seeds: Tensor, count: int) -> Tensor:
 
     Args:
         seeds: (B,) int64.
-        count: Numbers a seed.
+        count: Numbers per seed.
 
     Returns:
         (B, count) float32, multiples of 2 ** -24.

@@ -1,4 +1,4 @@
-"""Rows of the cache -> batches: one indexing of an array, with no Python an image."""
+"""Rows of the cache -> batches: one indexing of an array, with no Python code per image."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ class ImageArray(Dataset[Batch]):
         images: (rows, H, W) uint8, which may be a memory map.
         rows: (N,) those of this set.
         labels: (N,) int64.
-        device: Where to keep a copy of the images; left out, there is none and batches are read from `images`.
+        device: Where to keep a copy of the images. Default: no copy, batches are read from `images`.
     """
 
     def __init__(

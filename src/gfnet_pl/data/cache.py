@@ -1,13 +1,13 @@
 """All pictures of a folder, decoded once into one file of uint8 pixels that every run maps into its memory.
 
 The file holds the pixels (rows, height, width), then a *record*, JSON: each picture's path, size and time of change,
-the broken ones with their reasons, and a SHA-256 for every `_BLOCK` of pixels; then a last line of fixed length with
+the broken ones with their reasons, and one SHA-256 for every `_BLOCK` of pixels; then a last line of fixed length with
 the record's length and SHA-256. The record comes last because it is only known when the pixels are written. A picture
 is decoded again when its size or time has changed.
 
-A cache file is never changed, only replaced as a whole, so a reader needs no lock and keeps what it has mapped. Who
-builds holds a lock that the system takes back when a process dies; the others wait and find the finished file. Every
-byte is checked when a file is opened. It may be deleted at any time.
+A cache file is never changed, only replaced as a whole. So a reader needs no lock and keeps what it has mapped. A
+process that builds holds a lock, which the system releases if the process dies; other processes wait and then find the
+finished file. Every byte is checked when a file is opened. A cache file may be deleted at any time.
 """
 
 import errno
@@ -153,7 +153,7 @@ class _CacheFile:
 
 
 def _current(path: Path, folder: Path, paths: Sequence[str], stamps: Stamps, size: tuple[int, int]) -> Cached:
-    """Under the lock: what another run has built meanwhile, or a new file that takes what it can from the old one."""
+    """Called with the lock held: what another run has built in the meantime, or a new file that reuses the old one."""
     old: _CacheFile | None = None
     try:
         old = _CacheFile(path, size)

@@ -1,7 +1,7 @@
 """ImageDataModule: a folder of pictures in classes -> batches of 96 x 96 grey images.
 
 Every picture is decoded once, into a memory map of uint8 that later runs share, and a batch is one indexing of it:
-there is nothing for training to wait for. Normalisation is the network's (its buffers), so that training, export and
+training does not wait for data. Normalisation is the network's (its buffers), so that training, export and
 a browser cannot disagree.
 """
 
@@ -37,13 +37,13 @@ SYNTHETIC = "embedded data: synthetic, rendered hand signs"
 
 
 class ImageDataModule(LightningDataModule):
-    """Batches of grey images from a folder of pictures in classes, in any layout of docs/data.md.
+    """Batches of grey images from a folder of pictures in classes. docs/data.md shows the layouts.
 
     Args:
         root: The folder, or a CSV manifest. Default: the embedded data set (synthetic, rendered hand signs), which is
             made once in the user's cache folder.
         classes: Use these classes only, in this order. Default: all, by name.
-        on_broken: What a picture that cannot be read does: end the command, or be left out and listed in the run.
+        on_broken: What to do with a picture that cannot be read: stop with an error, or skip it and list it in the run.
         splits: A run's splits.csv to read instead of drawing splits; the options of `splits.SplitRule` are then unused.
         seed: Of the splits, of the order of the images and of their augmentation. Default: that of `seed_everything`.
         batch_size: Images per batch and device.
@@ -179,8 +179,8 @@ class ImageDataModule(LightningDataModule):
     def state_dict(self) -> dict[str, int]:
         """The place in the training epoch, for checkpoints.
 
-        Lightning saves the loader's own, too, but gives it back too late: whoever asks for the number of steps, as a
-        cosine must, has made the loader by then.
+        Lightning saves the loader's own, too, but gives it back too late: the cosine asks for the number of steps, and
+        that makes the loader before its state is restored.
         """
         return self._training.state_dict() if self._training else {}
 
@@ -216,7 +216,7 @@ class ImageDataModule(LightningDataModule):
 
     @rank_zero_only
     def _warn_of_leaks(self) -> None:
-        """Says so when pictures to be scored have near twins among those trained on: the score is of memory then."""
+        """Warns if validation pictures have near twins in training: the accuracy then measures memory."""
         rows = np.concatenate((self.sets["val"].rows, self.sets["train"].rows))
         evaluated, trained = np.split(np.arange(len(rows)), [len(self.sets["val"])])
         share = leak_share(self._images, rows, evaluated, trained)
@@ -240,7 +240,7 @@ class ImageDataModule(LightningDataModule):
 
     @rank_zero_only
     def _tell_repeats(self, labels: npt.NDArray[np.int64], shares: npt.NDArray[np.int64]) -> None:
-        """Says how often an image of each class comes in an epoch."""
+        """Logs how often an image of each class comes in an epoch."""
         counts = np.bincount(labels, minlength=len(self.classes))
         told = ", ".join(
             f"{name} {share:,} ({share / max(1, count):.2g}x)"

@@ -1,9 +1,9 @@
 """Pictures on disk -> uint8 grey levels, each stretched to one size; many of them on all cores.
 
 What becomes of an unusual picture: colour is turned to grey (ITU-R 601); what is transparent shows white, as on a page;
-of an animation or a stack of pages the first is taken; a camera's rotation is applied; 16-bit grey keeps its upper 8
+of an animation or of several pages the first is taken; a camera's rotation is applied; 16-bit grey keeps its upper 8
 bits; grey without a fixed range (32-bit integers, floats) is stretched from its own least to its greatest value. A
-picture that cannot be decoded whole, or of more than `MAX_PIXELS`, is broken: nothing stands in for it.
+picture that cannot be decoded whole, or of more than `MAX_PIXELS`, is broken: nothing replaces it.
 
 Many pictures are decoded by child processes (`processes.py`): a small picture is half Python.
 """
@@ -63,7 +63,7 @@ class Decoded(NamedTuple):
 def read_grey(path: Path, size: tuple[int, int]) -> Images:
     """Reads a picture as grey levels, stretched to `size`.
 
-    Warnings are silenced meanwhile, for the whole process: from several threads use `read_all`.
+    While it runs, warnings are silenced in the whole process. For several threads use `read_all`.
 
     Args:
         path: A PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file, whatever its name ends in.
@@ -178,7 +178,7 @@ def _read(path: Path | str, size: tuple[int, int]) -> Images:
     except MemoryError:
         raise UserError(f"{path}: there is not enough memory to decode it; free some or make it smaller") from None
     except Exception as error:  # Pillow raises nearly anything on a broken file, SyntaxError among it
-        if isinstance(error, OSError) and error.errno is not None:  # the system's refusal says nothing of the content
+        if isinstance(error, OSError) and error.errno is not None:  # the system refused, whatever the content
             raise UserError(f"{path} cannot be opened ({error.strerror}); make it readable or remove it") from None
         raise BrokenPicture(path, one_line(error)) from None
 

@@ -11,7 +11,7 @@ is missed, which no Hamming distance can promise (pHash within 10 bits finds 99.
 signs and leaves 2.5 times as many candidates), and a matrix product of 65 columns takes less time than the XOR and
 population count of as many 64-bit hashes.
 
-Pairs are seen a block at a time and never listed: a picture in a video may have thousands of twins.
+Pairs are processed block by block and never stored: a picture of a video may have thousands of twins.
 N pictures of H x W grey levels; a picture is named by its position in N.
 """
 
@@ -148,8 +148,8 @@ def leak_share(
 
     A sample of the evaluated pictures alone would give the share to within 3 percentage points. Training pictures are
     sampled too, 20 for each evaluated one at most, and a twin outside of that sample is missed: the share is then a
-    lower bound, "at least". It stays close where the leak is a video's, with many twins a picture; of a leak by single
-    copies in a training set of 165,670 pictures it sees an eighth.
+    lower bound, "at least". It is close to the true share if pictures have many twins, as frames of a video have. Of a
+    leak by single copies in a training set of 165,670 pictures it sees an eighth.
 
     Args:
         images: (rows, H, W) grey levels.

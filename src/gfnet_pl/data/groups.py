@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
 
-# Frames a block. 50 are two seconds of video: of a block only the frames at its two ends have twins in another. A class
+# Frames per block. 50 are two seconds of video: only frames at the ends of a block have twins in another block. A class
 # below 1,000 pictures gets shorter ones, so that 20 blocks are there to choose from and a tenth for validation is two.
-# The lengths are few and far apart, so that adding some pictures seldom changes them, which would cut every block anew.
+# The lengths are few and far apart, so that adding some pictures seldom changes them, which would cut all blocks again.
 _LENGTHS = (50, 20, 10, 5, 2, 1)
 _BLOCKS = 20
 _DIGITS = 20
@@ -33,13 +33,13 @@ def assign_groups(
               picture's group. Pictures of several classes may share one, as a signer makes all signs:
               `(signer\d+)`. Provided test pictures that do not match stay without a group.
             - `blocks`: a class's files, in each provided split, are put in the natural order of the numbers in their
-              names (2 before 10) and cut into runs of neighbours: 50 a run, fewer in a class below 1,000. A run that
-              is at least half full ends where another clip begins, that is where more than the last number in its
-              path changes. A gap in the numbers ends none: files are often weeded out, and a block over a gap does no
-              harm. Ids are "A/block003", for a provided test set "test/A/block003". Files added at the end of the
-              order leave the other blocks as they are.
+              names (2 before 10) and cut into runs of neighbours: 50 per run, fewer in a class below 1,000. A run that
+              is at least half full ends where another clip begins, that is where more than the last number in its path
+              changes. A gap in the numbers does not end a run: files are often deleted, and a block with a gap does no
+              harm. Ids are "A/block003", for a provided test set "test/A/block003". Files added at the end of the order
+              leave the other blocks as they are.
             - `near-duplicates`: the clusters of pictures that look alike, as "cluster000123".
-        clusters: Gives a cluster number a picture, in their order; called for `near-duplicates` only.
+        clusters: Gives one cluster number per picture, in their order; called for `near-duplicates` only.
 
     Returns:
         The pictures in the same order, with their groups.

@@ -8,10 +8,10 @@ instead of class folders. Everything below a class folder is of that class.
 Classes are mapped by name, never by position: sorting puts "Nothing" between N and O. The training folder says which
 there are. Names are compared in NFC form, so that a name typed on one system is found on another; a provided set's
 class is the training class of that name, else the only one that equals it ignoring case. Two training folders that
-differ only in case are two classes: nobody but their owner can know better, and the table shows both.
+differ only in case are two classes, because only their owner can know better; the table shows both.
 
-A set that is smaller than it looks is worse than an error: what is left out is listed with the reason, except hidden
-files and the droppings of operating systems; a folder that cannot be read is an error.
+A set that is silently smaller than expected is worse than an error: what is left out is listed with the reason, except
+hidden files and OS clutter. A folder that cannot be read is an error.
 """
 
 import os
@@ -44,7 +44,7 @@ class Found(NamedTuple):
     Attributes:
         folder: What the paths are relative to: the root, or the manifest's folder.
         pictures: In a stable order.
-        left_out: What is not among them, a picture, folder or kind of file each, and why.
+        left_out: Pictures, folders and kinds of files that are not among them, each with the reason.
     """
 
     folder: Path
@@ -106,7 +106,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def table_of(pictures: Sequence[Picture], left_out: Sequence[tuple[str, str]]) -> Table:
-    """A table to print: a row a class, a column a split, totals; below it what was left out, by reason."""
+    """A table to print: a row per class, a column per split, totals; below it what was left out, by reason."""
     counts = Counter((picture.label, picture.split) for picture in pictures)
     present = {split for _, split in counts}
     columns = [split for split in _COLUMNS if split in present]

@@ -125,7 +125,7 @@ def _inside(folder: Path) -> Callable[[str], str]:
     def within(path: str) -> bool:
         return path == top or path.startswith(os.path.join(top, ""))
 
-    @cache  # once a folder and not once a picture: it asks the system about every part of the path
+    @cache  # once per folder, not per picture: it asks the system about every part of the path
     def real_folder(name: str) -> str | None:
         real = os.path.realpath(os.path.join(top, name))
         return real if within(real) else None

@@ -28,7 +28,7 @@ def epoch_order(
         labels: (N,) class of each image, 0 to C - 1.
         seed: Another seed is another order.
         epoch: Counted from 0.
-        size: Images an epoch; N where None. Without weights, smaller epochs go through the set one after another, so
+        size: Images per epoch. Default: N. Without weights, smaller epochs go through the set one after another, so
             every image comes once before one comes twice.
         weights: (C,) how often a class comes, relative to the others, whatever its count; None for every image equally
             often. Within an epoch, a class's images are all used before one of them comes again.
@@ -78,13 +78,13 @@ class Draw(NamedTuple):
 class EpochOrder(Sampler[Draw]):
     """Gives a rank its batches of `epoch_order`; Lightning calls `set_epoch` before each epoch.
 
-    All ranks get equally many images: the few that the division leaves over are left out of this epoch.
+    All ranks get equally many images. The remainder of the division is left out of this epoch.
 
     Args:
         labels: As for `epoch_order`, and so are `seed`, `size` and `weights`.
         seed: Of the order.
-        batch_size: Images a batch and rank; the last batch may be smaller.
-        size: Images an epoch.
+        batch_size: Images per batch and rank; the last batch may be smaller.
+        size: Images per epoch.
         weights: How often a class comes.
         rank: This process's number.
         ranks: How many there are.
@@ -144,7 +144,7 @@ def class_weights(
         (C,) weights, or None where every image comes equally often.
 
     Raises:
-        UserError: `emphasis` names a class that there is not, or a factor is not above 0.
+        UserError: `emphasis` names a class that does not exist, or a factor is not above 0.
     """
     for name, factor in emphasis.items():
         if name not in classes:

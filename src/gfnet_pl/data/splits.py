@@ -6,8 +6,8 @@ although it could have; `unused` is what `train_per_class` left over; `unseen` a
 
 A name's place in the order is its own, so added pictures move only those at the borders. Where each of 28 classes of
 1,000 got 100 pictures more (ten seeds, a tenth for val), 0.2 % of the old pictures moved with no holdout set and 0.9 %
-with one of 50 a class; 1.1 and 4.6 % of val went into training. What holdout loses falls into val, the next in the
-order, and reaches training only where val is smaller than that or provided. By group, 64 signers that became 70 moved
+with one of 50 per class; 1.1 and 4.6 % of val went into training. Pictures that leave holdout go to val, the next in
+the order. They reach training only if val is smaller than that, or provided. By group, 64 signers that became 70 moved
 0.8 % of the old pictures, blocks of 50 in classes that grew from 1,000 to 1,100 moved 3.9 % (a class needs a whole
 block more for val), more pictures of the same signers none. It is not none: a run reads its own splits.csv.
 """

@@ -1,6 +1,6 @@
 """Which files are in a folder and below it: one pass of the system's listing, without asking about single files.
 
-Hidden files and the droppings of operating systems are passed over; what else is no picture is counted by its suffix. A
+Hidden files and OS clutter are ignored. Other files that are no pictures are counted by suffix. A
 folder that cannot be read is an error, because a set that is silently smaller is worse. No file is listed twice,
 whatever links there are.
 """

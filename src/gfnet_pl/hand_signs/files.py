@@ -1,7 +1,7 @@
 """The embedded data set: rendered hands as 96 x 96 grey PNG files, laid out as people's own data is.
 
     ROOT/Train/<class>/signer003_frame05.png    the first frames of every training signer's clips
-    ROOT/Test/<class>/…                         four a class: later frames of training signers' clips
+    ROOT/Test/<class>/…                         four per class: later frames of training signers' clips
     ROOT/Unseen/<class>/…                       signers that appear nowhere else
     ROOT/hand_signs.json                        settings, counts and a digest
 
@@ -33,7 +33,7 @@ __all__ = ["CLASSES", "hand_signs_root", "render", "write_hand_signs"]
 
 FORMAT = 1  # a change to any picture or name needs another number
 RECORD = "hand_signs.json"
-TESTS = 4  # test pictures a class
+TESTS = 4  # test pictures per class
 PARTIAL = ".hand-signs-partial-"
 STALE = 3600  # seconds without a finished signer after which a partial folder belongs to a run that was killed
 Settings = dict[str, int]
