@@ -9,7 +9,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +25,10 @@ from gfnet_pl.evaluation.figures import Gap, SetFigures, gap, set_figures
 from gfnet_pl.files import replacing
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, run_of
+from gfnet_pl.run.predictions import likeliest
 
 FITTED_ON = "val"  # never a test set: its figures would be too good
 _COLUMNS = ("path", "split", "group", "label", "prediction", "probability", "top3")
-_PREDICTED = ("path", "prediction", "probability", "top3", "accepted")
 
 
 @dataclass(frozen=True)
@@ -282,56 +282,6 @@ def read_results(run: RunFolder) -> Results | None:
         raise UserError(
             f"{run.path}: what gfnet test left there cannot be read ({one_line(error)}); run gfnet test again"
         ) from None
-
-
-def write_predictions(
-    file: Path, paths: Iterable[Path], logits: npt.ArrayLike, classes: Sequence[str], calibration: Calibration | None
-) -> None:
-    """Writes the predictions for pictures without labels, one row per picture.
-
-    The columns are path, prediction (the most probable class), its probability, the three most probable classes, and
-    accepted. "accepted" is "yes" if on the validation set at most 1 % of the predictions that are at least as probable
-    are wrong, otherwise "no". It is empty without a calibration.
-
-    Args:
-        file: The CSV file to write, or to replace.
-        paths: N paths of pictures.
-        logits: (N, classes).
-        classes: Names in the order of the logits.
-        calibration: The calibration of the checkpoint; None writes the probabilities without calibration.
-    """
-    shares = probabilities(logits, calibration.temperature if calibration else 1.0)
-    accepted = _accepted(shares.max(1), calibration)
-    with replacing(file) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_PREDICTED)
-        rows = zip(paths, likeliest(shares, classes), accepted, strict=True)
-        writer.writerows((path, *row, verdict) for path, row, verdict in rows)
-
-
-def _accepted(confidences: Floats, calibration: Calibration | None) -> Iterator[str]:
-    if calibration is None or not calibration.rejections:  # nothing was fitted
-        yield from [""] * len(confidences)
-        return
-    threshold = calibration.rejections[0].threshold
-    for confidence in confidences:
-        yield "yes" if threshold is not None and confidence >= threshold else "no"
-
-
-def likeliest(shares: Floats, classes: Sequence[str]) -> Iterable[tuple[str, str, str]]:
-    """The most probable classes of each picture.
-
-    Args:
-        shares: (N, classes) probabilities.
-        classes: Names.
-
-    Yields:
-        For each row: the most probable class, its probability, and the first three, as "A:0.9800 F:0.0100 M:0.0001".
-    """
-    places = np.argsort(-shares, axis=1, kind="stable")[:, :3]
-    for top, values in zip(places.tolist(), np.take_along_axis(shares, places, 1).tolist(), strict=True):
-        named = [f"{classes[place]}:{value:.4f}" for place, value in zip(top, values, strict=True)]
-        yield classes[top[0]], f"{values[0]:.4f}", " ".join(named)
 
 
 def read_calibration(checkpoint: Path) -> Calibration | None:

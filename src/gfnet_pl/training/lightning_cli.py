@@ -20,7 +20,8 @@ from gfnet_pl.evaluation.figures import figures_table
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RUNS, RunFolder, find_checkpoint
-from gfnet_pl.run.results import Results, read_calibration, write_predictions, write_results
+from gfnet_pl.run.predictions import write_predictions
+from gfnet_pl.run.results import Results, read_calibration, write_results
 from gfnet_pl.training.callbacks import LastWithinEpoch, ProgressBar, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Filters, FirstBatch, HyperParameters, Validation
