@@ -48,7 +48,7 @@ class ImageDataModule(LightningDataModule):
         seed: Of the splits, of the order of the images and of their augmentation. Default: that of `seed_everything`.
         batch_size: Images per batch and device.
         balanced: Draw every class equally often in training, whatever the counts.
-        class_emphasis: Draw these classes so many times as often as they would be.
+        class_emphasis: Factor by class: 2 draws a class twice as often as without it.
         epoch_size: Images per epoch. Default: as many as there are to train on.
         augment: Random changes of the training images.
         num_workers: Processes that read batches ahead: useful where the cache does not fit into memory.
@@ -240,7 +240,7 @@ class ImageDataModule(LightningDataModule):
 
     @rank_zero_only
     def _tell_repeats(self, labels: npt.NDArray[np.int64], shares: npt.NDArray[np.int64]) -> None:
-        """Logs how often an image of each class comes in an epoch."""
+        """Logs how often an image of each class is drawn in an epoch."""
         counts = np.bincount(labels, minlength=len(self.classes))
         told = ", ".join(
             f"{name} {share:,} ({share / max(1, count):.2g}x)"

@@ -1,9 +1,10 @@
 """What lies where on disk: a folder as its archive unpacks it, or a CSV manifest -> a table of pictures.
 
-Read are `ROOT/<class>/…`, `ROOT/<split folder>/<class>/…` and a manifest (`manifest.py`). A split folder has a word for
-its split at the start or end of its name, in any case (`Train`, `asl_alphabet_test`, `Validation`); a folder in it of
-its own name and a single folder round all of them are looked through; a test folder may hold `<class>_test.jpg` files
-instead of class folders. Everything below a class folder is of that class.
+The layouts are `ROOT/<class>/…`, `ROOT/<split folder>/<class>/…` and a manifest (`manifest.py`). The name of a split
+folder starts or ends with a word for its split, in any case (`Train`, `asl_alphabet_test`, `Validation`). Two kinds of
+extra folder levels may exist: a folder of the same name inside a split folder, and one folder around everything.
+A test folder may hold `<class>_test.jpg` files instead of class folders. Everything below a class folder is of that
+class.
 
 Classes are mapped by name, never by position: sorting puts "Nothing" between N and O. The training folder says which
 there are. Names are compared in NFC form, so that a name typed on one system is found on another; a provided set's
@@ -57,8 +58,8 @@ def scan(root: Path, classes: Sequence[str] | None = None) -> Found:
 
     Args:
         root: A folder in one of the layouts above, or a `.csv` manifest.
-        classes: The classes to take, by name, exactly or else ignoring case; labels are spelt as they are here. All of
-            the training folder's where None.
+        classes: The classes to take, by name, exactly or else ignoring case; labels are spelt as they are here.
+            Default: all classes of the training folder.
 
     Returns:
         The pictures, and what was left out.
@@ -183,7 +184,7 @@ def _only_folder(tree: Tree, folder: str) -> str:
 
 
 def _inner(tree: Tree, folder: str) -> str:
-    """Looks through doubled folders, as in `asl_alphabet_train/asl_alphabet_train/`."""
+    """Descends into doubled folders, as in `asl_alphabet_train/asl_alphabet_train/`."""
     name = os.path.basename(folder).lower()
     while (only := _only_folder(tree, folder)) and os.path.basename(only).lower() == name:
         folder = only

@@ -9,7 +9,8 @@ A name's place in the order is its own, so added pictures move only those at the
 with one of 50 per class; 1.1 and 4.6 % of val went into training. Pictures that leave holdout go to val, the next in
 the order. They reach training only if val is smaller than that, or provided. By group, 64 signers that became 70 moved
 0.8 % of the old pictures, blocks of 50 in classes that grew from 1,000 to 1,100 moved 3.9 % (a class needs a whole
-block more for val), more pictures of the same signers none. It is not none: a run reads its own splits.csv.
+block more for val), more pictures of the same signers none. Because some
+pictures do move, a run reads its own splits.csv and never draws again.
 """
 
 import hashlib
@@ -41,7 +42,7 @@ class SplitRule:
         unseen_groups: Groups to keep out of everything else, as the set "unseen".
         val_fraction: Share of each class's training pictures kept for validation.
         holdout_per_class: Training pictures per class kept out for the holdout set.
-        train_per_class: Train on at most so many pictures per class. Default: all.
+        train_per_class: Train on at most this many pictures per class. Default: all.
 
     Raises:
         UserError: A value is out of range.
@@ -193,7 +194,7 @@ def _evaluated_groups(
         missing = {label: want[label][split] for label in by_class}
         for group in order:
             wanted = group not in taken and any(missing[label] > 0 for label in sizes[group])
-            if wanted and all(left[label] > count for label, count in sizes[group].items()):  # never a class's last
+            if wanted and all(left[label] > count for label, count in sizes[group].items()):  # some of each class stay
                 taken[group] = split
                 for label, count in sizes[group].items():
                     missing[label] -= count
