@@ -100,6 +100,11 @@ def test_probabilities_of_one_share_the_last_bin_which_torchmetrics_gives_two():
     assert theirs.item() == pytest.approx((1 / 3 + 0.06) / 2)  # if this fails, ours may be replaced by theirs
 
 
+def test_a_probability_that_rounding_puts_above_1_or_at_0_is_in_a_bin():
+    bins = reliability(np.array([np.nextafter(1, 2), 0.0]), np.array([True, False]))
+    assert (bins[0].images, bins[-1].images) == (1, 1)
+
+
 def test_the_bins_hold_every_picture_once():
     bins = reliability(np.array([1 / 15, 0.5, 1.0, 1.0]), np.array([True, False, True, False]))
     assert sum(each.images for each in bins) == 4

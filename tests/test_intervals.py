@@ -22,6 +22,12 @@ def test_112_right_of_112_still_allow_96_7_percent():
     assert wilson(112, 112) == (pytest.approx(0.96684, abs=1e-5), 1.0)
 
 
+def test_the_ends_at_0_and_1_are_exact_whatever_the_rounding():
+    for trials in range(1, 50):
+        assert wilson(0, trials)[0] == 0
+        assert wilson(trials, trials)[1] == 1
+
+
 def test_without_a_trial_everything_is_possible():
     assert wilson(0, 0) == (0.0, 1.0)
 
