@@ -102,6 +102,11 @@ def test_a_run_with_a_setting_that_is_gone_is_tested_but_not_resumed(capsys, gro
     assert main(["fit", *QUIET, "--stage=other", "--ckpt_path=last.ckpt", "--trainer.max_epochs=1"]) == 0
 
 
+def test_published_weights_are_not_laid_over_its_own(capsys):
+    assert main(["fit", *QUIET, "--stage=other", "--ckpt_path=last.ckpt", "--model.pretrained=x.pth"]) == 2
+    assert "model.pretrained is x.pth in this command but None in runs/base" in capsys.readouterr().err
+
+
 def test_its_config_names_what_is_gone(capsys):
     assert main(["fit", f"--config={RUN / 'config.yaml'}"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]

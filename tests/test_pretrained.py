@@ -266,3 +266,11 @@ def test_a_file_of_other_weights_is_one_line(tiny, tmp_path, capsys, content, me
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("gfnet: error: ")
     assert message in line
+
+
+def test_where_the_weights_would_be_ignored_the_command_says_so(tiny, capsys):
+    assert main([*tiny, "--model.pretrained=x.pth", "--model.classes=[ant, bee, Cat]"]) == 2
+    assert "model.pretrained starts a net for the data's classes: drop model.classes" in capsys.readouterr().err
+    assert main([*tiny, "--trainer.max_epochs=1"]) == 0
+    assert main([*tiny, "--stage=other", "--ckpt_path=last.ckpt", "--model.pretrained=x.pth"]) == 2
+    assert "model.pretrained is x.pth in this command but None in runs/base" in capsys.readouterr().err

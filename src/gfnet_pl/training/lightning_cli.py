@@ -98,6 +98,8 @@ class GFNetCLI(LightningCLI):
             said = dict(explicit.items()) if explicit else {}
             if "data.image_size" in said:
                 raise UserError("data.image_size follows model.image_size: give that one")
+            if said.get("model.pretrained") and said.get("model.classes"):
+                raise UserError("model.pretrained starts a net for the data's classes: drop model.classes")
             emphasised = _take_emphasis(said)
             self.stage = said.get("stage", "base")
             name = said.get("ckpt_path") or (None if subcommand == "fit" else BEST)

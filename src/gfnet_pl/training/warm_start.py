@@ -62,6 +62,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     again = subcommand == "fit" and not resumes(checkpoint, stage)
     if subcommand == "fit" and not again:
         _refuse_what_is_gone(checkpoint)
+    taken.setdefault("model.pretrained", None)  # a run of version 0.1.0 does not have it
     if (run := taken.pop("data.emphasis_from", None)) and subcommand == "fit":  # a run of version 0.1.0
         taken["data.class_emphasis"] = confusion_emphasis(RunFolder(Path(run)))
     if again:
