@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gfnet_pl.model.dropout import InPlaceDropout
 from gfnet_pl.model.global_filter import GlobalFilter
+from gfnet_pl.model.layer_norm import LayerNorm
 
 
 class PatchEmbed(nn.Module):
@@ -75,9 +76,9 @@ class Block(nn.Module):
         drop_path: float,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = LayerNorm(dim, eps=1e-6)
         self.filter = GlobalFilter(dim, map_size, filter_size)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), dropout)
         self.drop_path = DropPath(drop_path)
 
@@ -144,7 +145,7 @@ class GFNet(nn.Module):
             Block(dim, self.map_size, filter_size, mlp_ratio, dropout, drop_path * index / max(depth - 1, 1))
             for index in range(depth)
         )
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, num_classes)
 
         self.mean: Tensor
