@@ -5,13 +5,13 @@ LightningCLI runs fit, validate, test and predict (`training/lightning_cli.py`).
 
 import contextlib
 import json
-import logging
+import signal
 import sys
-import warnings
 from pathlib import Path
 
 from gfnet_pl import __version__
 from gfnet_pl.errors import OneLineParser, UserError, nearest
+from gfnet_pl.messages import messages, say
 
 HELP = """usage: gfnet COMMAND …
 
@@ -45,14 +45,19 @@ def main(args: list[str] | None = None) -> int:
         args: The command line without the program's name; default: that of this process.
 
     Returns:
-        The exit status: 0, or 2 after an error that the user can correct. One line on standard error describes it.
+        The exit status: 0; 2 after an error that the user can correct, with one line about it on standard error; 130
+        after Ctrl-C.
     """
     args = list(sys.argv[1:] if args is None else args)
     try:
-        return _run(args)
+        with messages():
+            return _run(args)
     except UserError as error:
-        print(f"gfnet: error: {error}", file=sys.stderr)
+        say(f"gfnet: error: {error}", sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        say("gfnet: stopped", sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _run(args: list[str]) -> int:
@@ -69,7 +74,6 @@ def _run(args: list[str]) -> int:
         raise UserError(f"unknown command {command!r}{nearest(command, list(COMMANDS))}")
     from gfnet_pl.processes import keep_freed_memory
 
-    _set_up_messages()
     keep_freed_memory()
     if command == "audit":
         from gfnet_pl.audit.audit import run_audit
@@ -142,19 +146,3 @@ def _with_paths(args: list[str]) -> list[str]:
         if not (end == start + 1 and out[start].startswith("[")):
             out[start:end] = [json.dumps(out[start:end])]
     return out
-
-
-def _set_up_messages() -> None:
-    """Shows the log lines of this package, and hides warnings about things that a user cannot correct."""
-    ours = logging.getLogger("gfnet_pl")
-    ours.setLevel(logging.INFO)
-    if not ours.handlers:
-        ours.addHandler(logging.StreamHandler())
-    for message in (
-        ".*does not have many workers.*",  # the pictures are in memory: workers would have nothing to do
-        ".*smaller than the logging interval.*",  # a small set has few batches an epoch, and that is fine
-        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its own folder
-        ".*is not supported by the model summary.*",  # its estimate of the size in bf16, shown beside the right count
-        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 on torch 2.13, inside Lightning
-    ):
-        warnings.filterwarnings("ignore", message)

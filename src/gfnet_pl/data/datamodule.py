@@ -18,7 +18,6 @@ import numpy.typing as npt
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 from torch.utils.data import DataLoader
 
 from gfnet_pl.data.augment import Augment
@@ -26,7 +25,7 @@ from gfnet_pl.data.batches import Batch, ImageArray, ResumableLoader
 from gfnet_pl.data.collection import collect
 from gfnet_pl.data.decode import read_all
 from gfnet_pl.data.duplicates import leak_share
-from gfnet_pl.data.layouts import Picture, pictures_in, table_of
+from gfnet_pl.data.layouts import Picture, pictures_in
 from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
 from gfnet_pl.data.splits import SPLITS, TESTED, SplitRule, draw_splits, refuse_below
 from gfnet_pl.errors import UserError
@@ -208,11 +207,19 @@ class ImageDataModule(LightningDataModule):
 
     @rank_zero_only
     def _report(self) -> None:
+        """Logs what there is in two or three lines. `gfnet audit` has the table of all classes."""
+        log.info("%s: %s pictures in %d classes", self.source, f"{len(self.pictures):,}", len(self.classes))
         counts = Counter(picture.split for picture in self.pictures)
-        found = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts[split])
-        log.info("data: %s; %d classes; %s", self.source, len(self.classes), found)
-        if not self.splits_file:
-            Console().print(table_of(self.pictures, self.left_out))
+        log.info(", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts[split]))
+        if self.splits_file:
+            return
+        trained = Counter(picture.label for picture in self.pictures if picture.split == "train")
+        (most, high), *_, (least, low) = [*trained.most_common(), *trained.most_common()]
+        if high > low:
+            log.info("training pictures per class: %s (%s) to %s (%s)", f"{low:,}", least, f"{high:,}", most)
+        if self.left_out:
+            path, reason = self.left_out[0]
+            log.info("left out: %s (%s)%s", path, reason, _and_more(len(self.left_out) - 1))
 
     @rank_zero_only
     def _warn_of_leaks(self) -> None:
@@ -265,6 +272,10 @@ class ImageDataModule(LightningDataModule):
             "pin_memory": torch.cuda.is_available() and not self.device_cache,
             "generator": torch.Generator().manual_seed(self.seed),  # leaves the global one to dropout: resume is exact
         }
+
+
+def _and_more(count: int) -> str:
+    return f" and {count:,} more: gfnet audit lists them" if count else ""
 
 
 def find_pictures(paths: list[str]) -> list[Path]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.messages import follow
 from gfnet_pl.processes import EndedEarly, in_processes
 
 DECODING = 1  # a change to any decoded pixel, or to what counts as broken, needs another number
@@ -29,7 +30,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # Pillow has mor
 _CHUNK_BYTES = 2**21  # decoded pixels that a process sends at once
 _CHUNK_PICTURES = 256
 _WORTH_PROCESSES = 200  # fewer are decoded sooner than two Pythons have started
-_WORTH_A_BAR = 5_000
 _WHITE = 255
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -95,7 +95,7 @@ def read_all(paths: Sequence[Path], size: tuple[int, int]) -> Images:
 
 
 def decoded(paths: Sequence[str], size: tuple[int, int]) -> Generator[Decoded, None, None]:
-    """Decodes many pictures on all cores, a few MB at a time; a progress bar shows where it takes long.
+    """Decodes many pictures on all cores, a few MB at a time; a live line shows how far it is.
 
     Args:
         paths: As for `read_grey`.
@@ -114,15 +114,7 @@ def decoded(paths: Sequence[str], size: tuple[int, int]) -> Generator[Decoded, N
         return
     with closing(in_processes(_decode, chunks, size)) as answers:
         results = _decoded(answers, chunks, size)
-        if len(paths) < _WORTH_A_BAR:
-            yield from results
-            return
-        from rich.console import Console  # here, as a child process has no use for it
-        from rich.progress import track
-
-        console = Console(stderr=True)
-        hidden = not console.is_terminal
-        yield from track(results, "reading pictures", len(chunks), transient=True, console=console, disable=hidden)
+        yield from follow(results, "reading pictures", len(chunks))
 
 
 def refuse_broken(folder: Path, broken: Sequence[tuple[str, str]]) -> None:

@@ -23,9 +23,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
+
+from gfnet_pl.messages import follow
 
 THRESHOLD = 0.98
 
@@ -38,7 +38,6 @@ _SLACK = 2e-3  # above the rounding of a product in bf16 or TF32, which a run ma
 _READ = 256  # pictures read at a time
 _QUERIES, _POOL = 512, 2048  # a block of pairs, 4 MiB of float32: it stays in a core's cache
 _TRAINED_PER_EVALUATED = 20  # in `leak_share`: 21,000 pictures are read in a second or two
-_WORTH_A_BAR = 50_000
 
 
 class Prints(NamedTuple):
@@ -70,7 +69,7 @@ def fingerprints(images: npt.NDArray[np.uint8], rows: npt.ArrayLike) -> Prints:
     thumbnails = torch.empty(len(rows), _SIDE**2, dtype=torch.float16)
     outlines = torch.empty(len(rows), _LOW**2 + 1)
     digests = np.empty(len(rows), np.uint64)
-    for start in _steps(len(rows), _READ, "comparing pictures: reading", len(rows)):
+    for start in follow(range(0, len(rows), _READ), "reading pictures to compare"):
         part = slice(start, start + _READ)
         pixels = images[rows[part]]  # (B, H, W), a copy
         digests[part] = [
@@ -204,7 +203,7 @@ def _close(
     `once`, for two lists that are the same, leaves out pairs that come in another block the other way round.
     """
     outlines = prints.outlines[torch.from_numpy(pool)]
-    for start in _steps(len(queries), _QUERIES, "comparing pictures: twins", len(pool)):
+    for start in follow(range(0, len(queries), _QUERIES), "looking for near twins"):
         asked = prints.outlines[torch.from_numpy(queries[start : start + _QUERIES])]
         for offset in range(start if once else 0, len(pool), _POOL):
             bound = asked @ outlines[offset : offset + _POOL].T
@@ -251,11 +250,3 @@ def _cosines() -> Tensor:
     waves = torch.cos(torch.pi / _SIDE * (place + 0.5) * frequency[:, None]) * math.sqrt(2 / _SIDE)
     waves[0] /= math.sqrt(2)
     return waves.float()
-
-
-def _steps(total: int, step: int, title: str, work: int) -> Iterator[int]:
-    """Starts of blocks, with a progress bar where it takes long."""
-    starts = range(0, total, step)
-    yield from track(
-        starts, title, console=Console(stderr=True), transient=True, disable=min(total, work) < _WORTH_A_BAR
-    )

@@ -13,12 +13,13 @@ people's hands.
 import errno
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from PIL import Image
@@ -27,7 +28,10 @@ from gfnet_pl.errors import UserError
 from gfnet_pl.files import cache_folder
 from gfnet_pl.hand_signs.drawing import render
 from gfnet_pl.hand_signs.poses import CLASSES
+from gfnet_pl.messages import follow
 from gfnet_pl.processes import EndedEarly, cores, in_processes
+
+log = logging.getLogger(__name__)
 
 __all__ = ["CLASSES", "hand_signs_root", "render", "write_hand_signs"]
 
@@ -54,10 +58,10 @@ def hand_signs_root(*, signers: int = 64, frames: int = 6, unseen_signers: int =
     Raises:
         UserError: As for `write_hand_signs`.
     """
-    name = f"hand-signs-v{FORMAT}-{signers}x{frames}-unseen{unseen_signers}-seed{seed}"
-    return write_hand_signs(
-        cache_folder() / name, signers=signers, frames=frames, unseen_signers=unseen_signers, seed=seed
-    )
+    folder = cache_folder() / f"hand-signs-v{FORMAT}-{signers}x{frames}-unseen{unseen_signers}-seed{seed}"
+    if not folder.exists():
+        log.info("the embedded data are rendered once, into %s", folder)
+    return write_hand_signs(folder, signers=signers, frames=frames, unseen_signers=unseen_signers, seed=seed)
 
 
 def write_hand_signs(
@@ -79,7 +83,7 @@ def write_hand_signs(
         unseen_signers: Signers for Unseen, 1 or more.
         seed: Another seed is another population of signers, 0 or more.
         processes: 1 or more; None takes every core that this process may use.
-        progress: Whether to draw a progress bar on the standard error stream.
+        progress: Whether to show a live line on standard error.
 
     Returns:
         `out`, with (signers + unseen_signers) * 28 * frames + 112 pictures below it.
@@ -175,11 +179,10 @@ def _fill(folder: Path, settings: Settings, processes: int, progress: bool) -> N
             (folder / split / label).mkdir(parents=True)
     people = range(settings["signers"] + settings["unseen_signers"])
     digests: dict[str, str] = {}
-    with _bar(len(people), progress) as advance:
-        for part in _rendered(folder, people, settings, min(processes, len(people))):
-            digests |= part
-            os.utime(folder)  # tells other runs that this one is alive
-            advance()
+    parts = _rendered(folder, people, settings, min(processes, len(people)))
+    for part in follow(parts, "rendering hand signs", len(people)) if progress else parts:
+        digests |= part
+        os.utime(folder)  # tells other runs that this one is alive
     counts = {split: sum(name.startswith(split) for name in digests) for split in ("Train", "Test", "Unseen")}
     whole = hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode())
     record = {
@@ -218,16 +221,3 @@ def _write_signer(folder: Path, signer: int, settings: Settings) -> dict[str, st
         Image.fromarray(pixels).save(folder / name, compress_level=1)
         digests[name] = hashlib.sha256(pixels.tobytes()).hexdigest()
     return digests
-
-
-@contextmanager
-def _bar(total: int, show: bool) -> Iterator[Callable[[], None]]:
-    if not show:
-        yield lambda: None
-        return
-    from rich.console import Console  # here, because worker processes import this module too
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Rendering hand signs", total=total)
-        yield lambda: progress.advance(task)

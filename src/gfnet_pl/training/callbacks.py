@@ -1,4 +1,4 @@
-"""Callbacks for training: TF32 on an NVIDIA GPU, the progress bar, images per second, a last.ckpt every ten minutes."""
+"""Callbacks for training: TF32 on an NVIDIA GPU, images per second, a last.ckpt every ten minutes."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gfnet_pl.data.batches import Batch
 
@@ -32,8 +32,6 @@ class TF32Precision(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         device = trainer.strategy.root_device.type
         if not self.enabled or device != "cuda":
-            reason = "switched off" if not self.enabled else f"nothing to do on {device}"
-            log.info("TF32: %s; float32 matmul precision is %r", reason, torch.get_float32_matmul_precision())
             return
         backends: Any = torch.backends  # the type stubs lack fp32_precision
         self._before = (
@@ -72,17 +70,6 @@ class TF32Precision(Callback):
         backends.cudnn.conv.fp32_precision = convolution
         backends.cudnn.benchmark = benchmark
         self._before = None
-
-
-class ProgressBar(RichProgressBar):
-    """A progress bar with epoch, batches, time left, loss and accuracy."""
-
-    def get_metrics(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)  # the run's number is shown elsewhere
-        return metrics
 
 
 class Throughput(Callback):

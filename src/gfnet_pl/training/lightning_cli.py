@@ -2,6 +2,8 @@
 
 import logging
 import re
+import signal
+import threading
 from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
@@ -12,20 +14,23 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.errors import UserError, nearest, one_line
 from gfnet_pl.evaluation.figures import figures_table
+from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RUNS, RunFolder, find_checkpoint
 from gfnet_pl.run.predictions import write_predictions
 from gfnet_pl.run.results import Results, read_calibration, write_results
-from gfnet_pl.training.callbacks import LastWithinEpoch, ProgressBar, TF32Precision, Throughput
+from gfnet_pl.training.callbacks import LastWithinEpoch, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Filters, FirstBatch, HyperParameters, Validation
 from gfnet_pl.training.outputs import KeepOutputs
+from gfnet_pl.training.progress import Progress
 from gfnet_pl.training.run_record import RunRecord
 from gfnet_pl.training.warm_start import give_weights, resumes, settings_from, what_became_of
 
@@ -41,11 +46,23 @@ def run_trainer(args: list[str], command: list[str]) -> None:
 
     Raises:
         UserError: Anything that the user can correct.
+        KeyboardInterrupt: Ctrl-C. The run is closed then.
     """
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
     try:
-        GFNetCLI(args, command)
+        with quiet("lightning.pytorch", "lightning.fabric"):  # seeds, accelerators, other products
+            GFNetCLI(args, command)
     except MisconfigurationException as error:
         raise UserError(one_line(error)) from None
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None  # its own status would be 0
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise stop.__context__ from None
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, on_ctrl_c)  # after Ctrl-C, Lightning ignores it, also in a notebook
 
 
 class GFNetCLI(LightningCLI):
@@ -69,6 +86,7 @@ class GFNetCLI(LightningCLI):
                 "max_epochs": 20,
                 "gradient_clip_val": 1.0,
                 "log_every_n_steps": 10,
+                "enable_model_summary": False,  # its table has a row for the net; Progress says how many weights it has
                 "use_distributed_sampler": False,  # the data module itself divides the data by rank
             },
         )
@@ -126,7 +144,7 @@ class GFNetCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  (the signature of LightningCLI)
         settings = self._get(self.config_init, "trainer")
         shows_progress = settings["enable_progress_bar"] is not False
-        callbacks: list[Callback] = [ProgressBar(leave=True)] if shows_progress else []
+        callbacks: list[Callback] = [Progress()] if shows_progress else []
         if self.subcommand == "fit":
             callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts(), Filters()]
             callbacks += [HyperParameters(), Throughput()]

@@ -1,0 +1,217 @@
+"""What `gfnet` shows while it trains and scores: a line per epoch, a live bar below it, and what came of it at the end.
+
+The lines go to standard output. The bar is drawn by the clock, so that a step costs little more than a look at it.
+"""
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, Timer
+
+from gfnet_pl.data.batches import Batch
+from gfnet_pl.evaluation.intervals import wilson
+from gfnet_pl.messages import LiveLine
+from gfnet_pl.run.checkpoint import Checkpoint
+from gfnet_pl.run.folder import LAST, RunFolder
+from gfnet_pl.training.classifier import GFNetClassifier
+
+
+class Progress(ProgressBar):
+    """A line per epoch, a live bar for the batches of every loop, and at the end of training what to know and do next.
+
+    `12/20  val 90.9 %  train 79.1 %  loss 0.31  33 s, 5 min left`: finished epochs, accuracy on validation pictures and
+    on the training pictures as they were drawn and augmented, mean training loss, and time. Where the line is too long
+    for the terminal, the loss is left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shows = True
+        self._line = LiveLine(sys.stdout)
+        self._run: RunFolder | None = None
+        self._start: float | None = None
+        self._trained = 0  # batches since then
+        self._batches = 0  # of the evaluation that is going on
+        self._ended = self._validated = False  # of this epoch
+
+    def disable(self) -> None:
+        self._shows = False
+
+    def enable(self) -> None:
+        self._shows = True
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = trainer.log_dir  # asks all devices
+        self._run = RunFolder(Path(folder)) if trainer.logger and folder else None
+        weights = sum(parameter.numel() for parameter in pl_module.parameters())
+        self._say(f"run: {self._run.path if self._run else 'not kept'}; the net has {weights:,} weights")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = self._epoch_start = time.monotonic()  # an epoch that is resumed midway has no start of its own
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # The line of an epoch waits until here: in on_train_epoch_end, callbacks run before the module, and would see
+        # the training accuracy of the epoch before.
+        self._end_epoch(trainer, trainer.current_epoch)
+        self._epoch_start = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        self._trained += 1
+        if self._shows and self._line.is_due():
+            loss = float(outputs["loss"]) * trainer.accumulate_grad_batches  # waits for a GPU, but rarely
+            done = trainer.current_epoch * trainer.num_training_batches + batch_idx + 1
+            after = f"loss {loss:.2f}  {self._left(trainer, done)}"
+            epoch = _count(trainer, trainer.current_epoch + 1)
+            self._line.draw(epoch, batch_idx + 1, int(trainer.num_training_batches), after)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._ended = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end_epoch(trainer, trainer.current_epoch)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._batches = 0
+
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        if not trainer.sanity_checking:
+            epoch = _count(trainer, trainer.current_epoch + 1) + "  " if trainer.training or self._start else ""
+            self._evaluated(f"{epoch}validation", trainer.num_val_batches)
+
+    def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        self._evaluated("test", trainer.num_test_batches)
+
+    def on_predict_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        self._evaluated("prediction", trainer.num_predict_batches)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = not trainer.sanity_checking
+        if not self._start:
+            self._line.clear()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._line.clear()
+
+    on_predict_end = on_test_end
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._line.clear()
+        if self._start:
+            self._say_end(trainer, pl_module, stopped=False)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._line.clear()
+        if self._start and not isinstance(exception, Exception):  # Ctrl-C or a signal
+            self._end_epoch(trainer, trainer.current_epoch)
+            self._say_end(trainer, pl_module, stopped=True)
+
+    def _say(self, text: str) -> None:
+        if self._shows:
+            self._line.say(text)
+
+    def _evaluated(self, what: str, batches: Any) -> None:  # noqa: ANN401  (a number, or one for each loader)
+        self._batches += 1
+        if self._shows and self._line.is_due():
+            self._line.draw(what, self._batches, sum(batches) if isinstance(batches, list) else batches)
+
+    def _end_epoch(self, trainer: Trainer, epoch: int) -> None:
+        """Writes the line of an epoch that has ended."""
+        if not self._ended:
+            return
+        known = trainer.callback_metrics
+        accuracy = [
+            f"{name} {100 * float(known[f'{name}/accuracy']):5.1f} %"
+            for name in ("val", "train")
+            if f"{name}/accuracy" in known and (name == "train" or self._validated)
+        ]
+        loss = [f"loss {float(known['train/epoch_loss']):.2f}"] if "train/epoch_loss" in known else []
+        left = self._left(trainer, epoch * trainer.num_training_batches)
+        times = ", ".join(filter(None, [duration(time.monotonic() - self._epoch_start), left]))
+        start = [_count(trainer, epoch), *accuracy]
+        line = "  ".join([*start, *loss, times])
+        self._say(line if len(line) <= self._line.columns else "  ".join([*start, times]))
+        self._ended = self._validated = False
+
+    def _left(self, trainer: Trainer, done: float) -> str:
+        """The time left, from the speed since the start; "" at the end, and where the end is not known."""
+        total = _total_batches(trainer)
+        if self._start is None or not self._trained or done >= total or math.isinf(total):
+            return ""
+        seconds = (time.monotonic() - self._start) / self._trained * (total - done)
+        limits = [callback.time_remaining() for callback in _callbacks(trainer) if isinstance(callback, Timer)]
+        seconds = min([seconds, *(limit for limit in limits if limit is not None)])
+        return f"{duration(seconds, exact=False)} left"
+
+    def _say_end(self, trainer: Trainer, pl_module: LightningModule, *, stopped: bool) -> None:
+        assert self._start is not None  # as the callers know
+        spent, epochs = duration(time.monotonic() - self._start), trainer.current_epoch
+        if best := _best(trainer, pl_module):
+            self._say(best)
+        ends = f"{'stopped after ' if stopped else ''}{epochs} epoch{'' if epochs == 1 else 's'}, {spent}"
+        self._say(f"{ends}; run: {self._run.path if self._run else 'not kept'}")
+        if self._run and stopped and self._run.checkpoint(LAST).is_file():
+            self._say("next: gfnet fit --ckpt_path last.ckpt goes on with it")
+        elif self._run and not stopped:
+            self._say("next: gfnet test")
+
+
+def _best(trainer: Trainer, pl_module: LightningModule) -> str:
+    """The line about the best epoch; "" where nothing was validated."""
+    assert isinstance(pl_module, GFNetClassifier)  # the command line creates no other class
+    kept = [
+        each for each in _callbacks(trainer) if isinstance(each, ModelCheckpoint) and each.monitor == "val/accuracy"
+    ]
+    if not kept or kept[0].best_model_score is None or "val" not in pl_module.scores:
+        return ""
+    path, images = Path(kept[0].best_model_path), pl_module.scores["val"].images
+    right = round(float(kept[0].best_model_score) * images)
+    low, high = wilson(right, images)
+    return (
+        f"best: epoch {Checkpoint.load(path).epochs}, val {right / images:.1%}, "
+        f"95 % interval {100 * low:.1f} to {100 * high:.1f} ({right:,} of {images:,})"
+    ).replace("%,", " %,", 1)
+
+
+def _callbacks(trainer: Any) -> list[Callback]:  # noqa: ANN401  (the type of Trainer does not declare them)
+    callbacks: list[Callback] = trainer.callbacks
+    return callbacks
+
+
+def _total_batches(trainer: Trainer) -> float:
+    """Training batches until the end; infinite if there is none."""
+    ends = [math.inf]
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        ends.append(trainer.max_epochs * trainer.num_training_batches)
+    if trainer.max_steps > 0:
+        ends.append(trainer.max_steps * trainer.accumulate_grad_batches)
+    return min(ends)
+
+
+def _count(trainer: Trainer, epoch: int) -> str:
+    """The number of an epoch and that of all: "12/20"; "12" where the end is not known."""
+    total = _total_batches(trainer) / trainer.num_training_batches
+    return str(epoch) if math.isinf(total) else f"{epoch:{len(str(math.ceil(total)))}}/{math.ceil(total)}"
+
+
+def duration(seconds: float, *, exact: bool = True) -> str:
+    """A time for people: "33 s", "7 min 31 s", "2 h 10 min"; if not exact, "7 min" instead of "7 min 31 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    if minutes:
+        return f"{minutes} min {rest} s" if exact else f"{round(seconds / 60)} min"
+    return f"{rest} s"
