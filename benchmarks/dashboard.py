@@ -27,6 +27,7 @@ CALLBACKS = (
     dashboard.FirstBatch,
     dashboard.ClassBalance,
     dashboard.Charts,
+    dashboard.Classes,
     dashboard.Filters,
     dashboard.HyperParameters,
     Throughput,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from conftest import CLASSES, QUIET
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gfnet_pl.cli import _with_paths, find_config, main
 from gfnet_pl.run.confusion import confusion_emphasis
@@ -220,17 +219,6 @@ def test_words_after_predict_paths_are_one_list():
         "--x",
         "y",
     ]
-
-
-def test_the_images_of_each_class_that_an_epoch_had_are_in_tensorboard(tiny, pictures):
-    for path in sorted((pictures / "Train" / "bee").iterdir())[4:]:
-        path.unlink()
-    balanced = ["--data.balanced=true", "--data.class_emphasis={ant: 2}", "--data.epoch_size=80"]
-    assert main([*tiny, "--data.holdout_per_class=0", *balanced]) == 0
-    (events,) = Path("runs/base/version_0").glob("events*")
-    scalars = EventAccumulator(str(events)).Reload()
-    drawn = {name: [event.value for event in scalars.Scalars(f"train_images/{name}")] for name in CLASSES}
-    assert drawn == {"ant": [40, 40], "bee": [20, 20], "Cat": [20, 20]}
 
 
 def test_what_was_left_out_is_listed_in_the_run(tiny, pictures):

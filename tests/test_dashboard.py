@@ -14,11 +14,12 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from gfnet_pl.cli import main
 from gfnet_pl.data.batches import ImageArray
 from gfnet_pl.data.manifest import Picture
+from gfnet_pl.data.splits import SPLITS
 from gfnet_pl.evaluation.filters import magnitude
 from gfnet_pl.run.results import SetResults
-from gfnet_pl.training import validation_pages
+from gfnet_pl.training import dashboard, validation_pages
 from gfnet_pl.training.classifier import GFNetClassifier
-from gfnet_pl.training.drawings import bars, confusion_matrix, filters, grid, sentence
+from gfnet_pl.training.drawings import bars, confusion_matrix, filters, grid, history, sentence
 from gfnet_pl.training.validation_pages import ValidationPages
 
 RUN = Path("runs/base/version_0")
@@ -73,7 +74,7 @@ def shown(pages):
 def test_each_validation_is_drawn_once_at_its_epoch_and_the_check_before_training_is_not(tiny):
     assert main([*tiny, *THREE]) == 0
     events = read()
-    for tag in ("val/confusion", "val/worst_errors", "filters/magnitude"):
+    for tag in ("val/classes", "val/confusion", "val/worst_errors", "train/filters"):
         assert [image.step for image in events.Images(tag)] == [0, 1, 2], tag
         assert all(len(np.unique(pixels(image))) > 5 for image in events.Images(tag)), tag
     for name in CLASSES:
@@ -82,7 +83,7 @@ def test_each_validation_is_drawn_once_at_its_epoch_and_the_check_before_trainin
     assert {
         step: sum(h.histogram_value.num for h in histograms if h.step == step) for step in range(3)
     } == dict.fromkeys(range(3), 6)
-    assert len(events.Images("data/class_balance")) == 1
+    assert len(events.Images("train/class_balance")) == 1
 
 
 def test_training_and_validation_share_charts_with_the_epoch_as_x(tiny):
@@ -91,9 +92,10 @@ def test_training_and_validation_share_charts_with_the_epoch_as_x(tiny):
     (config,) = events.Tensors("custom_scalars__config__")
     layout = Layout.FromString(config.tensor_proto.string_val[0])
     tags = [list(chart.multiline.tag) for category in layout.category for chart in category.chart]
-    assert tags[:2] == [["train/accuracy", "val/accuracy"], ["train/epoch_loss", "val/loss"]]
+    assert tags[:2] == [["accuracy/train", "accuracy/val"], ["loss/train", "loss/val"]]
+    assert {tag for of_chart in tags[:2] for tag in of_chart} <= set(events.Tags()["scalars"])
     by_step = [event.value for event in events.Scalars("train/loss")]
-    by_epoch = events.Scalars("train/epoch_loss")
+    by_epoch = events.Scalars("loss/train")
     assert [event.step for event in by_epoch] == [0, 1, 2]
     expected = np.reshape(by_step, (3, -1)).mean(1)  # batches are of one size
     assert [event.value for event in by_epoch] == pytest.approx(expected.tolist(), rel=1e-5)
@@ -102,23 +104,73 @@ def test_training_and_validation_share_charts_with_the_epoch_as_x(tiny):
 def test_the_hparams_tab_knows_all_sets_and_no_value_before_there_is_one(tiny):
     assert main([*tiny, *THREE, "--data.augment.rotation=20"]) == 0
     events = read()
-    scalars = {tag for tag in events.Tags()["scalars"] if tag.startswith("hp/")}
-    assert scalars == {"hp/val_accuracy"}
-    assert all(event.value == score.value for event, score in pairs(events, "hp/val_accuracy", "val/accuracy"))
     experiment = plugin_data(events, "_hparams_/experiment").experiment
-    metrics = {metric.name.tag for metric in experiment.metric_infos}
-    assert metrics == {f"hp/{split}_accuracy" for split in ("val", "test", "holdout", "unseen")}
+    metrics = {metric.display_name: metric.name.tag for metric in experiment.metric_infos}
+    assert metrics.pop("val accuracy") == "accuracy/val"
+    assert metrics == {f"{split} accuracy": f"test/{split}/accuracy" for split in ("test", "holdout", "unseen")}
+    assert not set(metrics.values()) & set(events.Tags()["scalars"])
     hparams = plugin_data(events, "_hparams_/session_start_info").session_start_info.hparams
     assert hparams["lr"].number_value == 5e-3
     assert hparams["augment"].string_value == "rotation 20"
     assert {column.name for column in experiment.hparam_infos} == hparams.keys()
-
     assert main(["test", "--trainer.enable_progress_bar=false"]) == 0
+    assert set(metrics.values()) <= set(read().Tags()["scalars"])
+
+
+def test_validate_writes_nothing_and_test_at_the_epoch_of_its_checkpoint_behind_what_one_looks_at(tiny, workplace):
+    assert main([*tiny, *THREE]) == 0
+    before = {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()}
+    assert main(["validate", "--trainer.enable_progress_bar=false"]) == 0
+    assert {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()} == before
+    assert main(["test", "--ckpt_path=last.ckpt", "--trainer.enable_progress_bar=false"]) == 0
     events = read()
-    for split in ("test", "holdout", "unseen"):
-        ((event, score),) = pairs(events, f"hp/{split}_accuracy", f"test/{split}/accuracy")
-        assert event.value == score.value
-    assert len(events.Scalars("hp/val_accuracy")) == 3  # that of the test is of another checkpoint
+    assert [event.step for event in events.Scalars("accuracy/val")] == [0, 1, 2]
+    for split in ("val", "test", "holdout", "unseen"):
+        assert [event.step for event in events.Scalars(f"test/{split}/accuracy")] == [2]
+    scalars = sorted(events.Tags()["scalars"])
+    assert scalars[:4] == ["accuracy/train", "accuracy/val", "loss/train", "loss/val"]
+    assert {tag.partition("/")[0] for tag in scalars[4:]} == {"test", "train", "val"}
+
+
+def test_each_class_has_a_row_of_its_accuracies_that_a_resumed_run_goes_on_with(tiny, monkeypatch):
+    drawn = []
+
+    def keep(shares, epochs, classes):
+        drawn.append((shares, epochs, classes))
+        return history(shares, epochs, classes)
+
+    monkeypatch.setattr(dashboard, "history", keep)
+    assert main([*tiny, *THREE, "--trainer.max_epochs=2"]) == 0
+    assert [epochs for _, epochs, _ in drawn] == [[1], [1, 2]]
+    assert main([*tiny, *THREE, "--ckpt_path=last.ckpt"]) == 0
+    shares, epochs, classes = drawn[-1]
+    assert (epochs, classes) == ([1, 2, 3], sorted(CLASSES))
+    np.testing.assert_array_equal(shares[:, :2], drawn[1][0])
+    confusion = np.array([row.split(",")[1:] for row in (RUN / "val_confusion.csv").read_text().split()[1:]], int)
+    np.testing.assert_allclose(shares[:, 2], confusion.diagonal() / confusion.sum(1), rtol=1e-6)
+
+
+def test_the_images_of_each_class_that_an_epoch_used_are_drawn_once(tiny, pictures, monkeypatch):
+    drawn = []
+
+    def keep(counts, classes):
+        drawn.append({name: of_classes.tolist() for name, of_classes in counts.items()})
+        return bars(counts, classes)
+
+    monkeypatch.setattr(dashboard, "bars", keep)
+    for path in sorted((pictures / "Train" / "bee").iterdir())[4:]:
+        path.unlink()
+    balanced = ["--data.balanced=true", "--data.class_emphasis={ant: 2}", "--data.epoch_size=80"]
+    assert main([*tiny, "--data.holdout_per_class=0", *balanced]) == 0
+    assert drawn[-1] == {"images in this epoch:": [20, 40, 20]}
+    assert [image.step for image in read().Images("train/class_images")] == [0]
+
+
+def test_each_session_has_its_settings_as_text(tiny):
+    assert main(tiny) == 0
+    assert main([*tiny, "--ckpt_path=last.ckpt", "--trainer.max_epochs=3"]) == 0
+    texts = {text.step: text.tensor_proto.string_val[0].decode() for text in read().Tensors("config/text_summary")}
+    assert "max_epochs: 2" in texts[1] and "max_epochs: 3" in texts[2]
 
 
 def test_the_filters_of_every_epoch_are_kept_and_a_resumed_run_goes_on_with_them(tiny):
@@ -219,6 +271,9 @@ def test_one_class_and_very_many_are_drawn(classes):
     assert max(given["val/confusion"].shape[:2]) < 1200
     assert len(np.unique(given["val/confusion"])) > 5
     assert bars({"train": labels[:classes]}, names).shape[0] < 2200
+    for epochs in (1, 300):
+        page = history(np.full((classes, epochs), 0.4), range(1, epochs + 1), names)
+        assert max(page.shape[:2]) < 2200 and len(np.unique(page)) > 5
 
 
 def test_the_projector_gets_a_thousand_pictures_of_all_classes_and_one_line_each():
@@ -252,11 +307,26 @@ def test_each_filter_has_a_scale_of_its_own_with_frequency_zero_in_the_middle():
     filters(np.full((1, 4, 4), 0.3))  # a flat one has no scale
 
 
+def test_a_history_is_the_darker_the_more_is_right_and_grey_where_there_is_nothing():
+    page = history(np.array([[0, 0.5], [1, 1], [np.nan, np.nan]]), [1, 2], CLASSES)
+    middles = page[-48 - 8 + 3 : -8 : 16]  # (3, width, 3), a line through each row, beside the letters of its numbers
+    counts = [[(line == colour).all(1).sum() for colour in ([144, 178, 213], BLUE, GREY)] for line in middles]
+    assert counts == [[28, 0, 0], [0, 56, 0], [0, 0, 56]]
+
+
 def test_bars_are_as_long_as_the_counts():
     image = bars({"train": np.array([40, 10]), "val": np.array([0, 10])}, ["ant", "bee"])
     blue = (image[30:] == BLUE).all(2).sum(1)
     assert sorted(set(blue.tolist()) - {0}) == [150, 600]
     assert (image[30:] == [244, 165, 130]).all(2).sum(1).max() == 150
+
+
+def test_every_split_has_a_colour_of_its_own_in_a_bar():
+    image = bars({split: np.array([10]) for split in SPLITS}, ["ant"])
+    bar = image[-16]
+    assert len({tuple(colour) for colour in bar[np.flatnonzero((bar == BLUE).all(1))[0] :][:600].tolist()}) == len(
+        SPLITS
+    )
 
 
 def test_titles_are_wrapped_to_their_picture():
@@ -272,10 +342,6 @@ def pixels(image):
 
 def of(events, tag):
     return events.Histograms(tag) if tag in events.Tags()["histograms"] else []
-
-
-def pairs(events, one, other):
-    return list(zip(events.Scalars(one), events.Scalars(other), strict=True))
 
 
 def plugin_data(events, tag):

@@ -6,13 +6,10 @@ from typing import Any
 
 from gfnet_pl.errors import UserError
 from gfnet_pl.run.checkpoint import Checkpoint
+from gfnet_pl.run.curves import Curve, read_curves
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.record import read_counts, read_sessions
 from gfnet_pl.run.results import Results, read_results, sha256
-
-Curve = list[tuple[float, float]]
-
-_CURVES = ("train/accuracy", "val/accuracy", "train/loss", "val/loss", "train/lr", "train/images_per_second")
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Run:
         checkpoint: The checkpoint that was tested. Its `epochs` count up to that checkpoint, not to the run's end.
         results: What `gfnet test` wrote.
         sessions: One entry per `gfnet fit` command that trained the run, see `record.provenance`.
-        curves: (epoch, value) points by TensorBoard tag; empty if there are no TensorBoard events.
+        curves: (epoch, value) points by name, see `curves.read_curves`; empty if there are no TensorBoard events.
         counts: Number of pictures by split.
     """
 
@@ -71,20 +68,3 @@ def read_if_tested(folder: RunFolder) -> Run | None:
         curves=read_curves(folder),
         counts=read_counts(folder),
     )
-
-
-def read_curves(folder: RunFolder) -> dict[str, Curve]:
-    """Reads the curves of training from the TensorBoard events; their x values are finished epochs."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-
-    events = EventAccumulator(str(folder.path), size_guidance={"scalars": 0}).Reload()
-    known = events.Tags()["scalars"]
-    by_epoch = {
-        tag: [(event.step + 1.0, event.value) for event in events.Scalars(tag)] for tag in known if tag in _CURVES
-    }
-    last = max((x for tag in ("train/accuracy", "val/accuracy") for x, _ in by_epoch.get(tag, [])), default=0.0)
-    for tag in ("train/loss", "train/lr"):  # their x values are optimizer steps
-        if by_epoch.get(tag) and last:
-            steps = by_epoch[tag][-1][0]
-            by_epoch[tag] = [(step / steps * last, value) for step, value in by_epoch[tag]]
-    return {tag: curve for tag, curve in by_epoch.items() if curve}

@@ -228,20 +228,12 @@ class GFNetClassifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._stop_if_bad()
-        score = self._metrics("train").compute()
-        self._log_score("train", score)
-        assert self.classes is not None  # setup has built the net
-        drawn = zip(self.classes, score.confusion.sum(1).tolist(), strict=True)
-        self.log_dict({f"train_images/{name}": float(count) for name, count in drawn}, sync_dist=True)
+        self._log_score("train", self._metrics("train").compute())
 
     def on_validation_epoch_end(self) -> None:
         score = self._metrics("val").compute()
         self.scores = {"val": score}
         self._log_score("val", score)
-        if not self.trainer.sanity_checking:
-            assert self.classes is not None  # setup has built the net
-            by_class = zip(self.classes, score.by_class.tolist(), strict=True)
-            self.log_dict({f"val_class/{name}": value for name, value in by_class}, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
         self.scores = {split: self._metrics(split).compute() for split in self.test_sets}

@@ -21,21 +21,25 @@ from gfnet_pl.data.splits import EVALUATED, SPLITS
 from gfnet_pl.evaluation.calibration import Floats
 from gfnet_pl.evaluation.filters import magnitude
 from gfnet_pl.files import replacing
+from gfnet_pl.run.curves import TAGS
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.training.classifier import GFNetClassifier, SetMetrics
-from gfnet_pl.training.drawings import bars, filters, grid, short
+from gfnet_pl.training.drawings import bars, filters, grid, history, short
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.validation_pages import ValidationPages
 
 _CHARTS = {
     "training against validation": {
-        "accuracy": ["Multiline", ["train/accuracy", "val/accuracy"]],
-        "loss": ["Multiline", ["train/epoch_loss", "val/loss"]],
+        "accuracy": ["Multiline", [TAGS["train/accuracy"], TAGS["val/accuracy"]]],
+        "loss": ["Multiline", [TAGS["train/epoch_loss"], TAGS["val/loss"]]],
     },
-    "sets and classes": {
-        "accuracy of the test sets": ["Multiline", ["test/[^/]+/accuracy"]],
-        "validation accuracy of the classes": ["Multiline", ["val_class/.+"]],
+    "all sets": {
+        "accuracy": ["Multiline", [TAGS["val/accuracy"], "test/[^/]+/accuracy"]],
+        "loss": ["Multiline", [TAGS["val/loss"], "test/[^/]+/loss"]],
     },
+}
+_ACCURACIES = {
+    TAGS["val/accuracy"] if split == "val" else f"test/{split}/accuracy": f"{split} accuracy" for split in EVALUATED
 }
 _FIRST_COLUMNS = ("augment", "drop_path", "dropout", "lr", "weight_decay")
 
@@ -65,7 +69,7 @@ class ClassBalance(Callback):
             counted = Counter((picture.split, picture.label) for picture in _data(trainer).pictures)
             counts = {split: np.array([counted[split, name] for name in classes]) for split in SPLITS}
             present = {split: of_split for split, of_split in counts.items() if of_split.any()}
-            writer.add_image("data/class_balance", bars(present, classes), dataformats="HWC")
+            writer.add_image("train/class_balance", bars(present, classes), dataformats="HWC")
 
 
 class Charts(Callback):
@@ -87,12 +91,49 @@ class Charts(Callback):
         pl_module.log("train/epoch_loss", mean, sync_dist=True)
 
 
+class Classes(Callback):
+    """Draws the accuracy of each class after each epoch so far, and how many of its images an epoch used.
+
+    Checkpoints hold the accuracies, so that a resumed run goes on with them.
+    """
+
+    def __init__(self) -> None:
+        self._accuracy: dict[int, list[float]] = {}  # by epoch
+        self._used: list[int] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"accuracy": self._accuracy}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._accuracy = dict(state_dict["accuracy"])
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        classifier, epoch = _classifier(pl_module), trainer.current_epoch
+        if not trainer.sanity_checking:
+            self._accuracy[epoch] = classifier.scores["val"].by_class.tolist()
+        if writer := _writer(trainer):
+            epochs = sorted(self._accuracy)
+            shares = np.array([self._accuracy[each] for each in epochs]).T
+            page = history(shares, [each + 1 for each in epochs], _classes(classifier))
+            writer.add_image("val/classes", page, epoch, dataformats="HWC")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        classifier = _classifier(pl_module)
+        summed = classifier.metrics["train_set"]
+        assert isinstance(summed, SetMetrics)
+        used = summed.confusion.compute().cpu().reshape(len(_classes(classifier)), -1).sum(1)
+        if (writer := _writer(trainer)) and used.tolist() != self._used:  # most runs use the same in every epoch
+            page = bars({"images in this epoch:": used.numpy()}, _classes(classifier))
+            writer.add_image("train/class_images", page, trainer.current_epoch, dataformats="HWC")
+        self._used = used.tolist()
+
+
 class HyperParameters(Callback):
     """Fills the hparams tab: the settings in which runs differ, and the accuracy on all sets.
 
-    `hp/val_accuracy` is the accuracy of the last validation. `gfnet test` writes the accuracies of the other sets. They
-    are declared without values, so that a run that was not tested has no value instead of 0. TensorBoard takes the
-    columns of the table from any one of the runs, so all runs declare the same columns.
+    The accuracies are the last values of scalars that are there anyway. Before `gfnet test` has written its own, a run
+    has no value instead of 0. TensorBoard takes the columns of the table from any one of the runs, so all runs declare
+    the same columns.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -110,18 +151,6 @@ class HyperParameters(Callback):
             }
             for summary in _hparams_summaries(values):
                 writer.file_writer.add_summary(summary)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not in on_validation_epoch_end: there, callbacks run before the module and would see the previous score.
-        scores = _classifier(pl_module).scores
-        if "val" in scores:
-            pl_module.log("hp/val_accuracy", scores["val"].accuracy, sync_dist=True)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if writer := _writer(trainer):
-            for split, score in _classifier(pl_module).scores.items():
-                if split != "val":  # the tab keeps the one from the end of training
-                    writer.add_scalar(f"hp/{split}_accuracy", score.accuracy)
 
 
 class Filters(Callback):
@@ -143,7 +172,7 @@ class Filters(Callback):
             now = magnitude(_classifier(pl_module).net)
             self._keep(now, epoch=trainer.current_epoch + 1)
             if writer := _writer(trainer):
-                writer.add_image("filters/magnitude", filters(now), trainer.current_epoch, dataformats="HWC")
+                writer.add_image("train/filters", filters(now), trainer.current_epoch, dataformats="HWC")
 
     def _keep(self, now: Floats, *, epoch: int) -> None:
         if self._file is None:
@@ -192,11 +221,13 @@ def _hparams_summaries(values: dict[str, Any]) -> list[Any]:
     """What the hparams tab reads for a run: the three summaries that torch makes, with the columns that come first."""
     plain = {name: value if isinstance(value, float | int) else str(value) for name, value in values.items()}
     make: Any = hparams  # it has no types in torch
-    experiment, *session = make(plain, {f"hp/{split}_accuracy": 0.0 for split in EVALUATED})
+    experiment, *session = make(plain, dict.fromkeys(_ACCURACIES, 0.0))
     plugin_data = experiment.value[0].metadata.plugin_data
     content = HParamsPluginData.FromString(plugin_data.content)
     for column in content.experiment.hparam_infos:
         column.differs = column.name in _FIRST_COLUMNS  # TensorBoard sorts by it, and shows five columns first
+    for metric in content.experiment.metric_infos:
+        metric.display_name = _ACCURACIES[metric.name.tag]
     plugin_data.content = content.SerializeToString()
     return [experiment, *session]
 

@@ -15,16 +15,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 _GAP = 8  # pixels between things side by side
 _LINE = 14  # pixels, height of a line of text
 _READABLE = 12  # pixels: names are shown only in rows of at least this height
 _LONGEST = 14  # characters of a name, at most
 _BAR = 600  # pixels, length of the longest bar
+_EPOCHS = 200  # columns of a history, at most
 _LEGEND = 30  # pixels around the words of a legend
 _WHITE, _INK, _FAINT = (255, 255, 255), (32, 32, 32), (225, 225, 225)
 _RIGHT, _WRONG = np.array([33, 102, 172]), np.array([178, 24, 43])  # blue and red: colour-blind people see both
-_BARS = ((33, 102, 172), (244, 165, 130), (146, 197, 222), (178, 24, 43), (128, 128, 128), (200, 200, 200))
+_BARS = ("#2166ac", "#f4a582", "#92c5de", "#b2182b", "#808080", "#e0b040", "#c8c8c8")  # as many as there are splits
 
 
 def short(name: str) -> str:
@@ -130,6 +132,53 @@ def confusion_matrix(confusion: Ints, classes: Sequence[str]) -> Pixels:
                 colour = _WHITE if strength[row, column, 0] > 0.5 else _INK
                 centre = (left + column * cell + cell // 2, top + row * cell + cell // 2)
                 draw.text(centre, count, colour, _font(), anchor="mm")
+    return np.asarray(page)
+
+
+def history(shares: Floats, epochs: Sequence[int], classes: Sequence[str]) -> Pixels:
+    """The accuracy of each class over the epochs: a row is a class, a column is an epoch.
+
+    The darker, the more of the class's pictures are right. A cell without pictures is grey. Cells have numbers, in
+    percent; where there are too many cells, each row ends with the number of the last epoch.
+
+    Args:
+        shares: (classes, epochs) from 0 to 1; NaN where the class has no pictures.
+        epochs: Numbers of the epochs. Of more than 200, evenly spaced ones are shown.
+        classes: Names. They are not shown where rows are too low for text.
+    """
+    if len(epochs) > _EPOCHS:
+        kept = np.linspace(0, len(epochs) - 1, _EPOCHS).round().astype(np.int64)
+        shares, epochs = shares[:, kept], [epochs[place] for place in kept]
+    wide, high = max(3, min(28, 700 // len(epochs))), max(3, min(16, 2000 // len(classes)))
+    named, counted = high >= _READABLE, wide >= _length("100") + 2
+    names = [short(name) for name in classes]
+    told = [[f"{100 * share:.0f}" if np.isfinite(share) else "" for share in row] for row in shares.tolist()]
+    title = "Right of each class in validation, %. Row: the class, column: the epoch"
+    left, top = _GAP + (_margin(names) if named else 0), 2 * _LINE + 2 * _GAP
+    right, bottom = left + wide * len(epochs), top + high * len(classes)
+    page, draw = _page(max(right + _margin(["100"]), _GAP + _length(title)) + _GAP, bottom + _GAP)
+    draw.text((_GAP, _GAP), title, _INK, _font())
+
+    strength = np.nan_to_num(shares)[..., None]
+    colours = 255 + strength * (_RIGHT - 255)
+    colours[np.isnan(shares)] = _FAINT
+    cells = Image.fromarray(colours.astype(np.uint8))
+    page.paste(cells.resize((right - left, bottom - top), Image.Resampling.NEAREST), (left, top))
+    room = _length(str(epochs[-1])) + _GAP
+    for column in range(0, len(epochs), -(-room // wide)):
+        centre = left + column * wide + wide // 2
+        draw.text((centre, top - 4), str(epochs[column]), _INK, _font(), anchor="ms")
+    if named:
+        for row, name in enumerate(names):
+            middle = top + row * high + high // 2
+            draw.line((left, top + row * high, right, top + row * high), _WHITE)
+            draw.text((left - 4, middle), name, _INK, _font(), anchor="rm")
+            if not counted:
+                draw.text((right + 4, middle), told[row][-1], _INK, _font(), anchor="lm")
+                continue
+            for column, number in enumerate(told[row]):
+                colour = _WHITE if strength[row, column, 0] > 0.5 else _INK
+                draw.text((left + column * wide + wide // 2, middle), number, colour, _font(), anchor="mm")
     return np.asarray(page)
 
 

@@ -13,7 +13,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
@@ -28,9 +27,10 @@ from gfnet_pl.run.predictions import write_predictions
 from gfnet_pl.run.results import Results, read_calibration, write_results
 from gfnet_pl.training.callbacks import LastWithinEpoch, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
-from gfnet_pl.training.dashboard import Charts, ClassBalance, Filters, FirstBatch, HyperParameters, Validation
+from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.progress import Progress
+from gfnet_pl.training.run_logger import RunLogger
 from gfnet_pl.training.run_record import RunRecord
 from gfnet_pl.training.warm_start import give_weights, resumes, settings_from, what_became_of
 
@@ -147,7 +147,7 @@ class GFNetCLI(LightningCLI):
         callbacks: list[Callback] = [Progress()] if shows_progress else []
         if self.subcommand == "fit":
             callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts(), Filters()]
-            callbacks += [HyperParameters(), Throughput()]
+            callbacks += [Classes(), HyperParameters(), Throughput()]
             callbacks += [
                 ModelCheckpoint(
                     filename=Path(BEST).stem,
@@ -163,24 +163,23 @@ class GFNetCLI(LightningCLI):
             ]
         else:
             kwargs["enable_checkpointing"] = False
-            callbacks += [self.outputs, HyperParameters()]
+            callbacks += [self.outputs]
         self.trainer_defaults["callbacks"] = callbacks
         if settings["logger"] in (None, True):
             kwargs["logger"] = self._logger()
         return super().instantiate_trainer(**kwargs)
 
-    def _logger(self) -> TensorBoardLogger | bool:
+    def _logger(self) -> RunLogger | bool:
         """The logger of the run, or False where there is no run to log to.
 
         A new run logs to a new version of its stage. A run that is resumed or tested logs to its own folder.
+        `gfnet validate` logs nothing: the curves of the run have that figure already.
         """
-        fit = self.subcommand == "fit"
-        if self.checkpoint and (resumes(self.checkpoint, self.stage) or not fit):
-            run = self.checkpoint.run
-            if run and self.subcommand != "predict":
-                stage = run.path.parent
-                return TensorBoardLogger(stage.parent, stage.name, run.path.name, default_hp_metric=False)
-        return fit and TensorBoardLogger(RUNS, self.stage, default_hp_metric=False)
+        checkpoint, fit, test = self.checkpoint, self.subcommand == "fit", self.subcommand == "test"
+        if checkpoint and checkpoint.run and (test or (fit and resumes(checkpoint, self.stage))):
+            run = checkpoint.run.path
+            return RunLogger(run.parent, run.name, tested=max(0, checkpoint.epochs - 1) if test else None)
+        return fit and RunLogger(RUNS / self.stage)
 
     def fit(self, model: GFNetClassifier, ckpt_path: str | None = None, **kwargs: Any) -> None:  # noqa: ANN401
         """Trains from scratch, resumes the checkpoint's run, or starts from its weights."""

@@ -13,7 +13,7 @@ from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.run.checkpoint import RECORD
 from gfnet_pl.run.confusion import write_confusion
 from gfnet_pl.run.folder import CONFIG, RunFolder
-from gfnet_pl.run.record import provenance, write_record
+from gfnet_pl.run.record import provenance, read_sessions, write_record
 from gfnet_pl.training.classifier import GFNetClassifier
 
 
@@ -55,9 +55,10 @@ class RunRecord(SaveConfigCallback):
         write_record(self._run, session, data.pictures, data.left_out)
         if isinstance(trainer.logger, TensorBoardLogger):
             text = "\n".join(f"    {line}" for line in self._run.config.read_text(encoding="utf-8").splitlines())
-            trainer.logger.experiment.add_text("config", text)
             facts = "\n".join(f"- {key}: {value}" for key, value in session.items())
-            trainer.logger.experiment.add_text("run", facts)
+            number = len(read_sessions(self._run))  # TensorBoard shows one text per step
+            trainer.logger.experiment.add_text("config", text, number)
+            trainer.logger.experiment.add_text("run", facts, number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GFNetClassifier) and pl_module.classes is not None  # setup has built the net
