@@ -29,6 +29,7 @@ from gfnet_pl.training.callbacks import LastWithinEpoch, TF32Precision, Throughp
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
 from gfnet_pl.training.outputs import KeepOutputs
+from gfnet_pl.training.precision import choose_precision
 from gfnet_pl.training.progress import Progress
 from gfnet_pl.training.run_logger import RunLogger
 from gfnet_pl.training.run_record import RunRecord
@@ -134,6 +135,7 @@ class GFNetCLI(LightningCLI):
             config["data"]["class_emphasis"], config["emphasis_from"] = said["data.class_emphasis"], None
         if self.checkpoint:
             config["ckpt_path"] = str(self.checkpoint.path)
+        choose_precision(config)
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing. LightningCLI's method would replace settings of the config by those in the checkpoint.

@@ -5,11 +5,14 @@ times as fast in bf16 as in float32, half as fast, and a tenth as fast. One thre
 So other programs on the machine do not change the answer, as they would by wall time and with several threads.
 """
 
+import logging
 import time
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+
+log = logging.getLogger(__name__)
 
 FLOAT32, BF16 = "32-true", "bf16-mixed"  # Lightning's names
 
@@ -35,8 +38,26 @@ class Rates(NamedTuple):
         """Lightning's name of the faster precision; float32 where bf16 is less than a tenth faster."""
         return BF16 if self.bf16 > _CLEARLY * self.float32 else FLOAT32
 
-    def __str__(self) -> str:
-        return f"a core here does {self.float32 / 1e9:.3g} GFLOP/s in float32, {self.bf16 / 1e9:.3g} in bf16"
+
+def choose_precision(config: Any) -> None:  # noqa: ANN401  (a namespace of jsonargparse)
+    """Sets `trainer.precision` of a command to the faster one, where nothing has set it and the net runs on a CPU.
+
+    On a GPU it stays unset: that is float32, with TF32 where `TF32Precision` switches it on.
+    """
+    trainer, model = config["trainer"], config["model"]
+    on_cpu = trainer["accelerator"] == "cpu" or (
+        trainer["accelerator"] == "auto" and not torch.accelerator.is_available()
+    )
+    if trainer["precision"] is not None or not on_cpu:
+        return
+    rates = product_rates(model["dim"], int(model["dim"] * model["mlp_ratio"]))
+    trainer["precision"] = rates.faster
+    log.info(
+        "precision: %s; a core here does %.3g GFLOP/s in float32, %.3g in bf16",
+        rates.faster,
+        rates.float32 / 1e9,
+        rates.bf16 / 1e9,
+    )
 
 
 @cache

@@ -17,6 +17,7 @@ from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.training.classifier import GFNetClassifier
+from gfnet_pl.training.precision import FLOAT32
 
 _DRAWS_SPLITS = tuple(f"data.{field.name}" for field in fields(SplitRule))
 _MAY_MOVE = ("data.root", "data.splits")  # the same pictures may have been moved since
@@ -57,6 +58,10 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     """
     of_the_command = ("config", "ckpt_path", "weights_only", "data.predict_paths", "data.image_size", "emphasis_from")
     taken = {key: value for key, value in checkpoint.settings.items() if key not in of_the_command}
+    if subcommand != "fit":
+        taken.pop("trainer.precision", None)  # this machine may be another; the result does not depend on it
+    elif "trainer.precision" in taken:
+        taken["trainer.precision"] = taken["trainer.precision"] or FLOAT32  # null in a run of version 0.1.0
     if subcommand == "predict":
         return {key: value for key, value in taken.items() if not key.startswith("data.") or key == "data.batch_size"}
     again = subcommand == "fit" and not resumes(checkpoint, stage)
