@@ -217,85 +217,10 @@ def test_unseen_groups_are_the_first_in_the_order_of_the_seed_so_that_one_more_m
     assert len(unseen(signers(30), 3) - unseen(signers(31), 3)) <= 1
 
 
-# Calibration groups
-
-
-def of_split(pictures, split):
-    return {picture.group for picture in pictures if picture.split == split}
-
-
-def test_a_tenth_of_many_groups_is_kept_for_calibration_and_is_in_no_other_split():
-    drawn = draw(signers(64), **ASKED)
-    taken = of_split(drawn, "calibration")
-    assert len(taken) == 6
-    assert all(splits_of_groups(drawn)[group] == {"calibration"} for group in taken)
-    assert counts(drawn)["a", "calibration"] == 36
-    assert counts(drawn)["a", "val"] == round(0.1 * 58 * 6)
-    assert draw(signers(64)[::-1], **ASKED) == drawn
-    assert of_split(draw(signers(64), **ASKED | {"seed": 2}), "calibration") != taken
-
-
-def test_unseen_groups_are_taken_before_those_of_calibration():
-    without = draw(signers(64), **ASKED, unseen_groups=8, calibration_groups=0)
-    drawn = draw(signers(64), **ASKED, unseen_groups=8)
-    assert of_split(drawn, "unseen") == of_split(without, "unseen")
-    assert len(of_split(drawn, "calibration")) == 6
-
-
-@pytest.mark.parametrize(
-    ("pictures", "asked"),
-    [
-        (signers(39), {}),  # five are more than an eighth
-        (signers(64), {"calibration_groups": 0}),
-        (signers(64), {"split_by": "group"}),  # val is of new groups itself
-        ([*signers(64), Picture("v/1.png", "a", "val", "somebody else")], {}),
-        ([*signers(64), *POOL], {}),  # some have no group
-    ],
-)
-def test_no_groups_are_kept_for_calibration_where_there_are_few_or_val_has_new_ones(pictures, asked):
-    assert not of_split(draw(pictures, **ASKED | asked), "calibration")
-
-
-def test_a_class_that_few_groups_have_keeps_them_for_training():
-    rare = [Picture(f"z/{n}.png", "z", "train", f"s{n % 4}") for n in range(40)]
-    for seed in range(20):
-        taken = of_split(draw(signers(64) + rare, **ASKED | {"seed": seed}), "calibration")
-        assert len(taken) == 6 and taken.isdisjoint({"s0", "s1", "s2", "s3"})
-
-
-def test_a_provided_val_of_groups_that_training_has_needs_calibration_groups_too():
-    for group in ("s1", ""):
-        drawn = draw([*signers(64), Picture("v/1.png", "a", "val", group)], **ASKED)
-        assert len(of_split(drawn, "calibration")) == 6
-
-
-@pytest.mark.parametrize("asked", [ASKED, BY_GROUP])
-def test_as_many_calibration_groups_as_asked_for_are_kept_or_the_option_is_named(asked):
-    assert len(of_split(draw(signers(30), **asked, calibration_groups=2), "calibration")) == 2
-    with pytest.raises(UserError, match=r"data.calibration_groups is 7: of the 30 groups to train on, only 6 can be"):
-        draw(signers(30), **asked, calibration_groups=7)
-
-
-def test_calibration_takes_at_most_a_fifth_of_a_class():
-    for seed in range(10):
-        drawn = draw(blocks(20, length=5) + signers(20, labels="d"), **ASKED | {"seed": seed})
-        assert all(counts(drawn)[label, "calibration"] <= counts(drawn)[label, "train"] / 3 for label in "abcd")
-        assert of_split(drawn, "calibration")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("unseen_groups", -1),
-        ("calibration_groups", -1),
-        ("holdout_per_class", -1),
-        ("train_per_class", 0),
-        ("val_fraction", 1),
-    ],
-)
-def test_values_out_of_range_are_named(name, value):
-    with pytest.raises(UserError, match=rf"data.{name} is {value}: it must"):
-        SplitRule(**{name: value})
+def test_values_out_of_range_are_named():
+    for name, value in (("unseen_groups", -1), ("holdout_per_class", -1), ("train_per_class", 0), ("val_fraction", 1)):
+        with pytest.raises(UserError, match=rf"data.{name} is {value}: it must"):
+            SplitRule(**{name: value})
 
 
 @pytest.mark.parametrize("count", [5, 6])
@@ -311,12 +236,7 @@ def test_a_class_that_unseen_groups_take_whole_is_named():
 
 
 @pytest.mark.parametrize(
-    ("asked", "option"),
-    [
-        ({"split_by": "group"}, "data.split_by group"),
-        ({"unseen_groups": 1}, "data.unseen_groups"),
-        ({"calibration_groups": 1}, "data.calibration_groups"),
-    ],
+    ("asked", "option"), [({"split_by": "group"}, "data.split_by group"), ({"unseen_groups": 1}, "data.unseen_groups")]
 )
 def test_training_pictures_without_a_group_are_refused_where_groups_are_needed(asked, option):
     with pytest.raises(UserError, match=rf"{option} needs groups, and 100 training.* a/000.png; give data.group_by"):
@@ -361,7 +281,7 @@ def test_a_file_of_an_older_run_without_groups_is_read(tmp_path):
         ("path,label,split\na,b\n", "line 2: 2 values for 3 columns"),
         (
             "path,label,split\na,b,tarin\n",
-            "line 2: no split 'tarin'; there are train, val, test, holdout, unseen, calibration, unused",
+            "line 2: no split 'tarin'; there are train, val, test, holdout, unseen, unused",
         ),
         ("path,label,split\na,b,train\na,b,val\n", "line 3: a stands in line 2 already"),
         ("path,label,split\n../a,b,train\n", r"line 2: \.\./a leads out of the folder"),

@@ -73,7 +73,7 @@ def audit(found: Found, cached: Cached, *, splits: Path | None = None, group_by:
 
     def drawn_leak(title: str, drawn_from: list[Picture], split_by: Literal["image", "group"]) -> Leak:
         try:
-            drawn = draw_splits(drawn_from, SplitRule(split_by=split_by, calibration_groups=0), seed=1)
+            drawn = draw_splits(drawn_from, SplitRule(split_by=split_by), seed=1)
         except UserError as error:
             return Leak(title, {}, None, f"cannot be drawn: {error}")
         return leak(title, drawn)

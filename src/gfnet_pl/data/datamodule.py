@@ -27,7 +27,7 @@ from gfnet_pl.data.decode import read_all
 from gfnet_pl.data.duplicates import leak_share
 from gfnet_pl.data.layouts import Picture, pictures_in
 from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
-from gfnet_pl.data.splits import SPLITS, TESTED, SplitRule, draw_splits, refuse_below
+from gfnet_pl.data.splits import EVALUATED, SPLITS, SplitRule, draw_splits, refuse_below
 from gfnet_pl.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class ImageDataModule(LightningDataModule):
     def evaluated(self) -> list[str]:
         """The sets that `test` goes through, in order."""
         present = {picture.split for picture in self.pictures}
-        return [split for split in TESTED if split in present]
+        return [split for split in EVALUATED if split in present]
 
     def prepare_data(self) -> None:
         """Makes the embedded data set, finds and decodes the pictures: what is wrong shows before a run begins."""

@@ -35,7 +35,7 @@ __all__ = ["Found", "Picture", "pictures_in", "scan", "table_of"]
 
 _SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLIT_WORDS |= {"test": "test", "testing": "test", "unseen": "unseen"}
-_COLUMNS = ("train", "val", "test", "holdout", "unseen", "calibration", "unused")
+_COLUMNS = ("train", "val", "test", "holdout", "unseen", "unused")
 _FLAT = re.compile(r"(.+)_test", re.IGNORECASE)
 
 

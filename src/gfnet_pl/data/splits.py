@@ -3,8 +3,6 @@
 Pictures, or whole groups of them, are taken in the order of a hash of the seed and their name, so the draw is seeded,
 stratified by class, and does not depend on how the file system lists them. `holdout` is what training never used
 although it could have; `unused` is what `train_per_class` left over; `unseen` are groups that are in no other split.
-`calibration` are such groups, too, but their part is another: what a net promises to new people (the temperature of its
-probabilities, the thresholds of rejection) is fitted there, so it is no set to judge a promise by.
 
 A name's place in the order is its own, so added pictures move only those at the borders. Where each of 28 classes of
 1,000 got 100 pictures more (ten seeds, a tenth for val), 0.2 % of the old pictures moved with no holdout set and 0.9 %
@@ -30,16 +28,7 @@ from gfnet_pl.errors import UserError
 log = logging.getLogger(__name__)
 
 EVALUATED = ("val", "test", "holdout", "unseen")
-CALIBRATION = "calibration"
-TESTED = (*EVALUATED, CALIBRATION)  # what `gfnet test` goes through
-SPLITS = ("train", *TESTED, "unused")
-
-# The calibration split, where its size is not given: a tenth of the groups. Fewer than five groups say too little about
-# the next one (`evaluation.intervals`), and where five are more than an eighth, training would pay too much for them.
-_CALIBRATION_SHARE = 10
-_FEWEST_CALIBRATION_GROUPS = 5
-_ENOUGH_GROUPS = 8 * _FEWEST_CALIBRATION_GROUPS
-_MOST_OF_A_CLASS = 5  # calibration groups together take at most a fifth of a class
+SPLITS = ("train", *EVALUATED, "unused")
 
 
 @dataclass(frozen=True)
@@ -51,9 +40,6 @@ class SplitRule:
             first group says it, "blocks" of neighbouring frames, or "near-duplicates". Default: a manifest's column.
         split_by: Whether val and holdout are drawn picture by picture or take whole groups.
         unseen_groups: Groups to keep out of everything else, as the set "unseen".
-        calibration_groups: Groups to keep out of training and to fit probabilities and thresholds on, so that these
-            hold for new groups. Default: a tenth, at least 5, where there are at least 40 groups to train on and val is
-            not of new groups itself; otherwise none.
         val_fraction: Share of each class's training pictures kept for validation.
         holdout_per_class: Training pictures per class kept out for the holdout set.
         train_per_class: Train on at most this many pictures per class. Default: all.
@@ -65,7 +51,6 @@ class SplitRule:
     group_by: str | None = None
     split_by: Literal["image", "group"] = "image"
     unseen_groups: int = 0
-    calibration_groups: int | None = None
     val_fraction: float = 0.1
     holdout_per_class: int = 0
     train_per_class: int | None = None
@@ -75,7 +60,6 @@ class SplitRule:
             raise UserError(f"data.val_fraction is {self.val_fraction}: it must lie between 0 and 1")
         for name, least in (("holdout_per_class", 0), ("train_per_class", 1), ("unseen_groups", 0)):
             refuse_below(least, name, getattr(self, name))
-        refuse_below(0, "calibration_groups", self.calibration_groups)
         if self.split_by not in ("image", "group"):
             raise UserError(f"data.split_by is {self.split_by!r}: it must be image or group")
 
@@ -94,11 +78,9 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
     exceeds it by less than one group where groups are of one class, or of all classes in equal parts (signers); where
     they are uneven, a class may get more while another waits for its share.
 
-    Val gets `val_fraction` of a class's training pictures (less those of `unseen_groups` and `calibration_groups`),
-    rounded, at least one; it is ignored where a validation set is provided. `train_per_class` is drawn by image.
-    `unseen_groups`, and then `calibration_groups`, are taken before anything else, also where the rest is drawn
-    by image. A group stays in training where calibration would otherwise have more than a fifth of a class, or too few
-    pictures of it were left for the other splits.
+    Val gets `val_fraction` of a class's training pictures (less those of `unseen_groups`), rounded, at least one; it is
+    ignored where a validation set is provided. `train_per_class` is drawn by image. `unseen_groups` are taken before
+    anything else is drawn, also where the rest is drawn by image.
 
     Args:
         pictures: What `layouts.scan` found, with groups where they are needed.
@@ -117,20 +99,13 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
     pictures = list(pictures)
     provided = [picture for picture in pictures if picture.split != "train"]
     pool = [picture for picture in pictures if picture.split == "train"]
-    for option, needed in (
-        ("data.unseen_groups", rule.unseen_groups),
-        ("data.calibration_groups", rule.calibration_groups),
-        ("data.split_by group", by_group),
-    ):
-        if needed:
-            _need_groups(pool, option)
-    apart = dict.fromkeys(_first_groups(pool, rule.unseen_groups, seed), "unseen")
-    left = [picture for picture in pool if picture.group not in apart]
-    apart |= dict.fromkeys(_calibration_groups(left, provided, rule, seed), CALIBRATION)
-    drawn = [_moved(picture, apart[picture.group]) for picture in pool if picture.group in apart] if apart else []
+    if by_group or rule.unseen_groups:
+        _need_groups(pool, "data.unseen_groups" if rule.unseen_groups else "data.split_by group")
+    unseen = _first_groups(pool, rule.unseen_groups, seed)
+    drawn = [_moved(picture, "unseen") for picture in pool if picture.group in unseen] if unseen else []
     by_class: dict[str, list[Picture]] = {picture.label: [] for picture in pool}
     for picture in pool:
-        if picture.group not in apart:
+        if picture.group not in unseen:
             by_class[picture.label].append(picture)
     has_val = any(picture.split == "val" for picture in provided)
     want = {
@@ -152,7 +127,7 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
             rest = members[len(kept) :]
         got = Counter(picture.split for picture in kept)
         if not rest or any(got[split] < count for split, count in want[label].items()):
-            raise _too_few(label, members, want[label], by_group=by_group, apart=sorted({*apart.values()}))
+            raise _too_few(label, members, want[label], by_group=by_group, unseen=bool(unseen))
         trained = len(rest[: rule.train_per_class])
         drawn += kept + rest[:trained] + [_moved(picture, "unused") for picture in rest[trained:]]
     if by_group:
@@ -204,50 +179,14 @@ def _first_groups(pool: list[Picture], count: int, seed: int) -> set[str]:
     return set(sorted(groups, key=lambda group: _place(seed, group))[:count])
 
 
-def _calibration_groups(pool: list[Picture], provided: list[Picture], rule: SplitRule, seed: int) -> list[str]:
-    """The groups of the calibration split, the first in the order of the seed that no class would miss."""
-    groups = {picture.group for picture in pool}
-    asked = rule.calibration_groups
-    if asked is None:
-        of_val = {picture.group for picture in provided if picture.split == "val"}
-        val_is_new = rule.split_by == "group" or (of_val and of_val.isdisjoint(groups | {""}))
-        if val_is_new or "" in groups or len(groups) < _ENOUGH_GROUPS:
-            return []
-    count = max(_FEWEST_CALIBRATION_GROUPS, round(len(groups) / _CALIBRATION_SHARE)) if asked is None else asked
-    sizes = _sizes(pool)
-    members = Counter(picture.label for picture in pool)
-    has_val = any(picture.split == "val" for picture in provided)
-    spare = {
-        label: min(size // _MOST_OF_A_CLASS, size - rule.holdout_per_class - 1 - (not has_val))
-        for label, size in members.items()
-    }
-    taken: list[str] = []
-    for group in sorted(groups, key=lambda group: _place(seed, group)):
-        if len(taken) < count and all(size <= spare[label] for label, size in sizes[group].items()):
-            taken.append(group)
-            for label, size in sizes[group].items():
-                spare[label] -= size
-    if len(taken) < count and asked is not None:
-        raise UserError(
-            f"data.calibration_groups is {asked}: of the {len(groups)} groups to train on, only {len(taken)} can be "
-            "spared without taking more than a fifth of a class; lower it, or add groups"
-        )
-    return taken if asked is not None or len(taken) >= _FEWEST_CALIBRATION_GROUPS else []
-
-
-def _sizes(pool: Iterable[Picture]) -> dict[str, Counter[str]]:
-    """Each group's number of pictures by class."""
-    sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for picture in pool:
-        sizes[picture.group][picture.label] += 1
-    return sizes
-
-
 def _evaluated_groups(
     by_class: Mapping[str, list[Picture]], want: Mapping[str, Mapping[str, int]], seed: int
 ) -> dict[str, str]:
     """The split of each group that goes to holdout or val."""
-    sizes = _sizes(picture for members in by_class.values() for picture in members)
+    sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for label, members in by_class.items():
+        for group, count in Counter(picture.group for picture in members).items():
+            sizes[group][label] = count
     order = sorted(sizes, key=lambda group: _place(seed, group))
     left = {label: len(members) for label, members in by_class.items()}
     taken: dict[str, str] = {}
@@ -263,14 +202,11 @@ def _evaluated_groups(
     return taken
 
 
-def _too_few(
-    label: str, members: list[Picture], want: Mapping[str, int], *, by_group: bool, apart: list[str]
-) -> UserError:
+def _too_few(label: str, members: list[Picture], want: Mapping[str, int], *, by_group: bool, unseen: bool) -> UserError:
     groups = f" in {len({picture.group for picture in members})} groups" if by_group else ""
-    outside = f" outside {' and '.join(apart)}" if apart else ""
-    lower = ["data.holdout_per_class", "data.val_fraction", *(f"data.{split}_groups" for split in apart)]
+    lower = ["data.holdout_per_class", "data.val_fraction", *["data.unseen_groups"] * unseen]
     return UserError(
-        f"class {label!r} has {len(members)} pictures{groups}{outside}: too few for "
+        f"class {label!r} has {len(members)} pictures{groups}{' outside unseen' if unseen else ''}: too few for "
         f"{want['val']} val, {want['holdout']} holdout and at least one{' group' if by_group else ''} to train on; "
         f"lower {' or '.join(lower)}, or add {'groups' if by_group else 'pictures'}"
     )

@@ -27,9 +27,7 @@ from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, run_of
 from gfnet_pl.run.predictions import likeliest
 
-# The sets that calibration is fitted on, the better first: other people's pictures, or those of the same people. Never
-# a test set: its figures would be too good.
-FITTED_ON = ("calibration", "val")
+FITTED_ON = "val"  # never a test set: its figures would be too good
 _COLUMNS = ("path", "split", "group", "label", "prediction", "probability", "top3")
 
 
@@ -149,14 +147,9 @@ class Results:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Calibration fitted on the set `fitted_on`; without one, temperature 1 and no thresholds."""
-        part = self.sets[self.fitted_on] if self.fitted_on else None
+        """Calibration fitted on the validation set; without that set, temperature 1 and no thresholds."""
+        part = self.sets.get(FITTED_ON)
         return Calibration.fit(part.logits, part.labels) if part else Calibration()
-
-    @property
-    def fitted_on(self) -> str | None:
-        """The name of the set that calibration is fitted on; None if there is none."""
-        return next((name for name in FITTED_ON if name in self.sets), None)
 
     @cached_property
     def figures(self) -> dict[str, SetFigures]:
@@ -214,7 +207,7 @@ def write_results(results: Results) -> RunFolder:
     with replacing(run.outputs, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     calibration = {
-        "fitted_on": results.fitted_on,
+        "fitted_on": FITTED_ON if FITTED_ON in results.sets else None,
         "sha256": results.checkpoint["sha256"],
         "temperature": results.calibration.temperature,
         "rejections": [rejection._asdict() for rejection in results.calibration.rejections],

@@ -20,7 +20,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.data.datamodule import ImageDataModule
-from gfnet_pl.data.splits import TESTED
+from gfnet_pl.data.splits import EVALUATED
 from gfnet_pl.errors import UserError
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.model.pretrained import load_authors_weights, read_authors_weights
@@ -140,7 +140,7 @@ class GFNetClassifier(LightningModule):
         except ValueError as error:  # sizes that do not fit together
             raise UserError(f"model: {error}") from None
         # "train" alone cannot be used: every module has a method of that name
-        self.metrics = nn.ModuleDict({f"{split}_set": SetMetrics(len(classes)) for split in ("train", *TESTED)})
+        self.metrics = nn.ModuleDict({f"{split}_set": SetMetrics(len(classes)) for split in ("train", *EVALUATED)})
 
     def setup(self, stage: str) -> None:
         """Builds the net for the classes of the data, unless the classes are known already.
