@@ -1,5 +1,5 @@
 # make fit    sets up, trains the quick net by the robust recipe on the embedded data, tests it, writes its report
-# make notebooks   runs the notebooks and renders them into docs/notebooks
+# make notebooks   runs the notebooks and renders them into docs/notebooks (not 00: it is for your own pictures)
 # make bench  measures the speed against the textbook net and writes docs/performance.md, in 10 minutes on two cores
 # make test   sets up, checks style and types, runs the tests
 # make test-minimum   runs the tests with the lowest versions that pyproject.toml allows, in .venv-minimum;
@@ -28,7 +28,7 @@ fit: setup
 notebooks: setup
 	rm -rf docs/notebooks/*_files
 	GFNET_NOTEBOOKS=$$(mktemp -d) $(BIN)/python -m jupyter nbconvert --to markdown --execute \
-		--TemplateExporter.template_file=docs/notebooks/rendered.md.j2 --output-dir docs/notebooks notebooks/*.ipynb
+		--TemplateExporter.template_file=docs/notebooks/rendered.md.j2 --output-dir docs/notebooks notebooks/0[1-9]*.ipynb
 
 bench: setup
 	$(BIN)/python benchmarks/performance.py --write docs/performance.md --plot docs/performance.svg

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import CLASSES, write_picture
 from nbclient import NotebookClient
+
+import gfnet_pl
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 RENDERED = REPOSITORY / "docs" / "notebooks"
 by_name = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+copied = pytest.mark.parametrize("file", NOTEBOOKS[1:], ids=lambda file: file.stem)  # the quick start is to be run
 
 
 def read(file):
@@ -25,8 +29,9 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_all_three_are_here():
-    assert [file.name[:2] for file in NOTEBOOKS] == ["01", "02", "03"]
+def test_all_are_here_and_the_quick_start_has_five_cells():
+    assert [file.name[:2] for file in NOTEBOOKS] == ["00", "01", "02", "03"]
+    assert len(code_cells(read(NOTEBOOKS[0]))) == 5
 
 
 @by_name
@@ -48,7 +53,20 @@ def test_a_notebook_defines_nothing(file):
         assert not [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, defining)], cell.source
 
 
+def test_the_quick_start_uses_public_names_only():
+    nodes = [node for cell in code_cells(read(NOTEBOOKS[0])) for node in ast.walk(ast.parse(cell.source))]
+    imported = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module.startswith("gfnet_pl")]
+    assert [node.module for node in imported] == ["gfnet_pl"]
+    assert {name.name for node in imported for name in node.names} <= set(gfnet_pl.__all__)
+
+
 def test_the_notebooks_run_one_after_the_other(tmp_path, monkeypatch):
+    own = tmp_path / "my pictures"  # for the quick start; the others write their own
+    for number, label in enumerate(CLASSES):
+        for index in range(30):
+            write_picture(own / label / f"{index}.png", label, 100 * number + index)
+    (tmp_path / "work").mkdir()
+    monkeypatch.setenv("GFNET_PICTURES", str(own))
     monkeypatch.setenv("GFNET_NOTEBOOKS", str(tmp_path / "work"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # nobody's own start-up files
     monkeypatch.delenv("MPLBACKEND", raising=False)  # another one than the kernel's would show no picture
@@ -60,10 +78,11 @@ def test_the_notebooks_run_one_after_the_other(tmp_path, monkeypatch):
             assert len(outputs) == cell.source.count("plt.show()"), cell.source
             told = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
             assert "Warning" not in told, told
-    assert (tmp_path / "work" / "runs" / "polish" / "version_0" / "report.html").is_file()
+    for stage in ("robust", "polish"):
+        assert (tmp_path / "work" / "runs" / stage / "version_0" / "report.html").is_file()
 
 
-@by_name
+@copied
 def test_the_rendered_copy_has_the_cells_of_the_notebook(file):
     rest = (RENDERED / file.with_suffix(".md").name).read_text()
     assert rest.count("```python\n") == len(code_cells(read(file)))
@@ -73,7 +92,14 @@ def test_the_rendered_copy_has_the_cells_of_the_notebook(file):
         rest = rest.partition(text)[2]
 
 
-@by_name
+@copied
+def test_the_rendered_copy_has_tables_without_gaps(file):
+    lines = (RENDERED / file.with_suffix(".md").name).read_text().splitlines()
+    borders = [number for number, line in enumerate(lines) if line.strip().startswith(("┏", "┡", "├", "┌"))]
+    assert all(lines[number + 1].strip().startswith(("┃", "│")) for number in borders)
+
+
+@copied
 def test_the_rendered_copy_names_its_pictures_and_nobodys_machine(file):
     text = (RENDERED / file.with_suffix(".md").name).read_text()
     pictures = set((RENDERED / f"{file.stem}_files").iterdir())

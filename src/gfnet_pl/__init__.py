@@ -1,5 +1,8 @@
 """Train Global Filter Networks on folders of grey pictures with PyTorch Lightning.
 
+`main` is the `gfnet` command. `newest_run` finds the run that it trained, `read_run` reads the results of one, and
+`analyse` computes what its report shows. The modules of `gfnet_pl.evaluation` work on arrays of any origin.
+
 The public names are imported on first use, so that `gfnet --help` and the worker processes of the data set do not
 spend time on importing torch and Lightning.
 """
@@ -8,21 +11,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gfnet_pl.cli import main
+    from gfnet_pl.data.augment import Augment
     from gfnet_pl.data.datamodule import ImageDataModule
     from gfnet_pl.model.gfnet import GFNet
     from gfnet_pl.model.global_filter import GlobalFilter
     from gfnet_pl.model.pretrained import load_authors_weights
+    from gfnet_pl.report.analysis import analyse
+    from gfnet_pl.run.folder import newest_run
+    from gfnet_pl.run.run import read_run
     from gfnet_pl.training.classifier import GFNetClassifier
 
 __version__ = "0.2.0.dev0"
-__all__ = ["GFNet", "GFNetClassifier", "GlobalFilter", "ImageDataModule", "load_authors_weights"]
+__all__ = [
+    "Augment",
+    "GFNet",
+    "GFNetClassifier",
+    "GlobalFilter",
+    "ImageDataModule",
+    "analyse",
+    "load_authors_weights",
+    "main",
+    "newest_run",
+    "read_run",
+]
 
 _HOME = {
+    "Augment": "gfnet_pl.data.augment",
     "GFNet": "gfnet_pl.model.gfnet",
     "GFNetClassifier": "gfnet_pl.training.classifier",
     "GlobalFilter": "gfnet_pl.model.global_filter",
     "ImageDataModule": "gfnet_pl.data.datamodule",
+    "analyse": "gfnet_pl.report.analysis",
     "load_authors_weights": "gfnet_pl.model.pretrained",
+    "main": "gfnet_pl.cli",
+    "newest_run": "gfnet_pl.run.folder",
+    "read_run": "gfnet_pl.run.run",
 }
 
 

@@ -54,6 +54,7 @@ def umap_map(points: npt.ArrayLike, seed: int = 0) -> npt.NDArray[np.float32]:
         return _unit_square(np.pad(flat, ((0, 0), (0, 2 - flat.shape[1]))))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)  # about a class not used here
+        warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm, about a bar in a notebook: none is shown
         umap = import_module("umap")
         # The neighbours have no search index, which is needed only to add points to a map later.
         warnings.filterwarnings("ignore", r"precomputed_knn\[2\] \(knn_search_index\) is not", UserWarning)
