@@ -212,5 +212,5 @@ def test_mixup_blends_and_cutmix_cuts():
     ("name", "value"), [("rotation", -1.0), ("flip", 1.5), ("scale", 1.0), ("gamma", float("nan"))]
 )
 def test_values_out_of_range_are_named(name, value):
-    with pytest.raises(UserError, match=rf"data.augment.{name} is {value}: it must lie between 0"):
+    with pytest.raises(UserError, match=rf"data.augment.{name} is {value}: it must be at least 0"):
         Augment(**{name: value})

@@ -75,7 +75,7 @@ def test_tf32_changes_nothing_elsewhere_or_when_switched_off(caplog, device, ena
 
 def test_tf32_is_set_up_by_the_command_line(tiny, monkeypatch):
     seen = []
-    monkeypatch.setattr(TF32Precision, "setup", lambda self, *_: seen.append(self.enabled))
+    monkeypatch.setattr(TF32Precision, "setup", lambda self, *_, **__: seen.append(self.enabled))
     assert main([*tiny, "--tf32.enabled=false", "--trainer.max_epochs=1"]) == 0
     assert seen == [False]
 

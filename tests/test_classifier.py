@@ -104,7 +104,7 @@ def test_other_classes_are_refused_by_name(pictures):
 
 
 def test_a_net_that_cannot_be_built_says_why(pictures):
-    with pytest.raises(UserError, match=r"model: .*patch"):
+    with pytest.raises(UserError, match=r"model\.image_size .*patch"):
         fit(pictures, GFNetClassifier(**NET | {"patch_size": 5}), max_steps=1)
 
 

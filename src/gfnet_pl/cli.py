@@ -3,15 +3,17 @@
 LightningCLI runs fit, validate, test and predict (`training/lightning_cli.py`). Plain functions run the others.
 """
 
-import contextlib
 import json
+import os
 import signal
 import sys
+import traceback
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 from gfnet_pl import __version__
-from gfnet_pl.errors import OneLineParser, UserError, nearest
-from gfnet_pl.messages import messages, say
+from gfnet_pl.errors import OneLineParser, UserError, nearest, one_line, told_by_system
+from gfnet_pl.messages import messages, say, use_plain_characters
 
 HELP = """usage: gfnet COMMAND …
 
@@ -45,19 +47,37 @@ def main(args: list[str] | None = None) -> int:
         args: The command line without the program's name; default: that of this process.
 
     Returns:
-        The exit status: 0; 2 after an error that the user can correct, with one line about it on standard error; 130
-        after Ctrl-C.
+        The exit status: 0; 2 after an error that the user can correct, which one line on standard error describes; 1
+        after a fault of this package, whose traceback is shown; 130 after Ctrl-C; 141 if nobody reads the output.
     """
     args = list(sys.argv[1:] if args is None else args)
+    use_plain_characters()
     try:
         with messages():
-            return _run(args)
+            status = _run(args)
+        if sys.stdout:
+            sys.stdout.flush()
+        return status
     except UserError as error:
-        say(f"gfnet: error: {error}", sys.stderr)
-        return 2
+        return _end(f"error: {error}", 2)
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):  # a test's stream is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes out the rest when it ends
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
-        say("gfnet: stopped", sys.stderr)
-        return 128 + signal.SIGINT
+        return _end("stopped", 128 + signal.SIGINT)
+    except Exception as error:
+        if told := told_by_system(error):
+            return _end(f"error: {told}", 2)
+        traceback.print_exc()
+        where = " ".join(getattr(error, "__notes__", []))
+        return _end(f"fault: {one_line(error)}: an error in gfnet_pl, please report it. {where}".rstrip(), 1)
+
+
+def _end(line: str, status: int) -> int:
+    with suppress(OSError):  # nobody reads standard error
+        say(f"gfnet: {line}", sys.stderr)
+    return status
 
 
 def _run(args: list[str]) -> int:
@@ -96,7 +116,7 @@ def _test(checkpoint: Path) -> None:
     from gfnet_pl.training.lightning_cli import run_trainer
 
     command = ["test", "--ckpt_path", str(checkpoint)]
-    with contextlib.redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr):
         run_trainer(command, command)
 
 
@@ -126,9 +146,24 @@ def find_config(name: str) -> Path:
     folders = [Path("configs"), _IN_PACKAGE if _IN_PACKAGE.is_dir() else _IN_CHECKOUT]
     for candidate in (Path(name), *(folder / name for folder in folders)):
         if candidate.is_file():
+            _check_config(candidate)
             return candidate
     known = sorted({path.name for folder in folders for path in folder.glob("*.yaml")})
     raise UserError(f"--config: no file {name}, nor one of that name in ./configs or the package{nearest(name, known)}")
+
+
+def _check_config(path: Path) -> None:
+    """Names the file of a mistake that the parser would tell without it."""
+    import yaml  # type: ignore[import-untyped]  # here, because help needs none
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"--config: {path} is not UTF-8 text: save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"--config: {path} is no YAML: {one_line(error)}") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"--config: {path} must hold keys with values, and sections with keys")
 
 
 def _with_paths(args: list[str]) -> list[str]:

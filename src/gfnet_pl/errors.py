@@ -1,8 +1,31 @@
-"""The error for mistakes that a user can correct, shown as one line without a traceback, and helpers for such lines."""
+"""The error for mistakes that a user can correct, shown as one line without a traceback, and helpers for such lines.
+
+`told_by_system` tells what the system raises for a reason that a user can mend. Any other error that is not a
+`UserError` is a fault of this package, and keeps its traceback.
+"""
 
 import argparse
 import difflib
+import errno
+import os
+import re
 from typing import NoReturn
+
+LARGEST_SEED = 2**32 - 1  # NumPy takes no larger one
+
+_ADVICE = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EACCES: "change who may use it, or name another place",
+    errno.EPERM: "change who may use it, or name another place",
+    errno.EROFS: "name another place",
+    errno.ENOTDIR: "a file stands where a folder must be: move it, or name another place",
+    errno.EEXIST: "a file stands where a folder must be: move it, or name another place",
+    errno.EISDIR: "a folder stands where a file must be: move it, or name another place",
+    errno.ENOENT: "make the folder first, or name another place",
+    errno.ENAMETOOLONG: "shorten it",
+}
+_NO_MEMORY = re.compile("out of memory|allocate memory|size calculation overflowed")  # torch, on a GPU and on a CPU
 
 
 class UserError(Exception):
@@ -22,6 +45,63 @@ class OneLineParser(argparse.ArgumentParser):
 def one_line(error: Exception) -> str:
     """The message of another library's error in one line of at most 200 characters, for the message of a UserError."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def check_range(
+    key: str,
+    value: float | None,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    error: type[Exception] = UserError,
+) -> None:
+    """Refuses a value out of its range. None, which stands for a default, is in every range, and NaN is in none.
+
+    Args:
+        key: The name of the option, for the message.
+        value: Its value.
+        least: The smallest value that is allowed.
+        above: The value must be larger than this.
+        most: The largest value that is allowed.
+        below: The value must be smaller than this.
+        error: The class of the error.
+
+    Raises:
+        UserError: Or `error`: the value is out of its range.
+    """
+    if value is None:
+        return
+    limits = {"at least": least, "above": above, "at most": most, "below": below}
+    inside = (
+        (least is None or value >= least)
+        and (above is None or value > above)
+        and (most is None or value <= most)
+        and (below is None or value < below)
+    )
+    if not inside or value != value:
+        words = " and ".join(f"{word} {limit:,}" for word, limit in limits.items() if limit is not None)
+        raise error(f"{key} is {value}: it must be {words}")
+
+
+def told_by_system(error: Exception) -> str | None:
+    """What a user can mend about an error that the system raised, in one line; None if it is of another kind.
+
+    It is about a file that cannot be read or written, about memory, or about a name that is no text.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        place = error.filename2 or error.filename  # os.replace names both, and the second is the one that was asked for
+        reason = os.strerror(error.errno)
+        advice = _ADVICE.get(error.errno, "name another place")
+        return f"{os.fsdecode(place)}: {reason}; {advice}" if place else f"the system says {reason}; {advice}"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        return f"there is not enough memory ({one_line(error)}); lower data.batch_size, or take a smaller net or image"
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r}: not valid Unicode, so it can be neither written nor shown; rename it"
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return "a path has a zero byte in it; look at the names in your configs"
+    return None
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -26,6 +26,26 @@ def cache_folder() -> Path:
         raise UserError("you have no home folder; set XDG_CACHE_HOME to a folder that can be written") from None
 
 
+def check_output(option: str, name: str | Path) -> Path:
+    """The path of a file that a command is about to write, checked before the work that comes first.
+
+    Args:
+        option: The option that names the file, for the message.
+        name: The file's path.
+
+    Raises:
+        UserError: No file can be written there.
+    """
+    path = Path(name)
+    if not path.name or path.is_dir():
+        raise UserError(f"{option}: {path} is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{option}: {path.parent} is not a folder; make it first")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise UserError(f"{option}: {path} may not be written; name another place")
+    return path
+
+
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a new file beside `path` that replaces it at the end. After an error, the old file is unchanged.

@@ -4,6 +4,8 @@ A live line is drawn over itself, a few times per second at most. In a file, in 
 terminal there is none, so that only whole lines stand there.
 """
 
+import codecs
+import io
 import logging
 import os
 import sys
@@ -28,7 +30,23 @@ _HIDDEN = (  # warnings about things that a user cannot correct
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 on torch 2.13, inside Lightning
 )
 
+_SIMILAR = {"…": "...", "–": "-", "—": "-", "×": "x", "±": "+-", "→": "->", "≥": ">=", "≤": "<=", "·": "."}  # noqa: RUF001
+
 _shown: list["LiveLine"] = []  # the live lines that stand in the output now
+
+
+def use_plain_characters() -> None:
+    """From now on, the output shows characters that its encoding lacks as similar ones, or else by their number."""
+
+    def plain(error: UnicodeError) -> tuple[str | bytes, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        similar = [_SIMILAR.get(character, "") for character in error.object[error.start : error.end]]
+        return ("".join(similar), error.end) if all(similar) else codecs.backslashreplace_errors(error)
+
+    codecs.register_error("gfnet_pl.plain", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="gfnet_pl.plain")
 
 
 @contextmanager

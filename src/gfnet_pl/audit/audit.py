@@ -33,6 +33,7 @@ from gfnet_pl.data.groups import assign_groups
 from gfnet_pl.data.layouts import Found, Picture, scan, table_of
 from gfnet_pl.data.splits import EVALUATED, SplitRule, draw_splits, read_splits
 from gfnet_pl.errors import OneLineParser, UserError
+from gfnet_pl.files import check_output
 from gfnet_pl.hand_signs.files import hand_signs_root
 from gfnet_pl.processes import cores
 
@@ -129,8 +130,8 @@ def run_audit(args: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
     parser.add_argument("--page", metavar="FILE.html", type=Path, help="write the worst pairs as one HTML file")
     values = parser.parse_args(args)
-    if values.page and not values.page.absolute().parent.is_dir():
-        raise UserError(f"--page: {values.page.parent} is not a folder; make it first")
+    if values.page is not None:
+        check_output("--page", values.page)
     found = scan(values.folder or hand_signs_root())
     cached = cached_images(found.folder, [picture.path for picture in found.pictures], SIZE)
     report = audit(found, cached, splits=values.splits, group_by=values.group_by)
@@ -140,7 +141,7 @@ def run_audit(args: list[str]) -> None:
         console = Console()
         console.print(table_of(found.pictures, found.left_out))
         console.print(findings_table(report))
-    if values.page:
+    if values.page is not None:
         row = dict(zip((picture.path for picture in found.pictures), cached.rows, strict=True))
         write_page(values.page, report, lambda path: cached.images[row[path]])
 

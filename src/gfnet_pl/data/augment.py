@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gfnet_pl.errors import UserError
+from gfnet_pl.errors import check_range
 
 # Uniform numbers per image. Each kind of change reads its own, so that one more or less changes no other. Numbers 1, 6,
 # 7, 11 and 12 are free.
@@ -59,11 +59,10 @@ class Augment:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        most = {"rotation": 180.0, "scale": 0.9, "gamma": 9.0, "mixup": 100.0, "cutmix": 100.0}
+        most = {"rotation": 180, "scale": 0.9, "gamma": 9, "mixup": 100, "cutmix": 100}
         for field in fields(self):
-            value, limit = getattr(self, field.name), most.get(field.name, 1.0)
-            if not 0 <= value <= limit:
-                raise UserError(f"data.augment.{field.name} is {value}: it must lie between 0 (off) and {limit:g}")
+            limit = most.get(field.name, 1)
+            check_range(f"data.augment.{field.name}", getattr(self, field.name), least=0, most=limit)
 
     @property
     def off(self) -> bool:

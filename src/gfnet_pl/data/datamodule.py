@@ -27,8 +27,8 @@ from gfnet_pl.data.decode import read_all
 from gfnet_pl.data.duplicates import leak_share
 from gfnet_pl.data.layouts import Picture, pictures_in
 from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
-from gfnet_pl.data.splits import EVALUATED, SPLITS, SplitRule, draw_splits, refuse_below
-from gfnet_pl.errors import UserError
+from gfnet_pl.data.splits import EVALUATED, SPLITS, SplitRule, draw_splits
+from gfnet_pl.errors import LARGEST_SEED, UserError, check_range
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +78,10 @@ class ImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.rule = SplitRule(**split)
-        refuse_below(1, "batch_size", batch_size)
-        refuse_below(1, "epoch_size", epoch_size)
-        refuse_below(0, "num_workers", num_workers)
+        check_range("data.batch_size", batch_size, least=1)
+        check_range("data.epoch_size", epoch_size, least=1, most=10**9)
+        check_range("data.num_workers", num_workers, least=0, most=1024)
+        check_range("data.seed", seed, least=0, most=LARGEST_SEED)
         self.root, self.splits_file = root, splits
         self.chosen_classes = [normalize("NFC", name) for name in classes] if classes else None  # as labels are
         self.on_broken = on_broken

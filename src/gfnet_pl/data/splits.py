@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from gfnet_pl.data.manifest import Picture, read_manifest, write_manifest
-from gfnet_pl.errors import UserError
+from gfnet_pl.errors import UserError, check_range
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +56,12 @@ class SplitRule:
     train_per_class: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.val_fraction < 1:
-            raise UserError(f"data.val_fraction is {self.val_fraction}: it must lie between 0 and 1")
-        for name, least in (("holdout_per_class", 0), ("train_per_class", 1), ("unseen_groups", 0)):
-            refuse_below(least, name, getattr(self, name))
+        check_range("data.val_fraction", self.val_fraction, above=0, below=1)
+        check_range("data.holdout_per_class", self.holdout_per_class, least=0)
+        check_range("data.train_per_class", self.train_per_class, least=1)
+        check_range("data.unseen_groups", self.unseen_groups, least=0)
         if self.split_by not in ("image", "group"):
             raise UserError(f"data.split_by is {self.split_by!r}: it must be image or group")
-
-
-def refuse_below(least: int, name: str, value: int | None) -> None:
-    """Raises UserError where the data module's option `name` has too small a value."""
-    if value is not None and value < least:
-        raise UserError(f"data.{name} is {value}: it must be at least {least}")
 
 
 def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> list[Picture]:
@@ -122,7 +116,7 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
             kept = [_moved(picture, of_group[picture.group]) for picture in members if picture.group in of_group]
             rest = [picture for picture in members if picture.group not in of_group]
         else:
-            splits = [split for split, count in want[label].items() for _ in range(count)]
+            splits = [split for split, count in want[label].items() for _ in range(min(count, len(members)))]
             kept = [_moved(picture, split) for picture, split in zip(members, splits, strict=False)]
             rest = members[len(kept) :]
         got = Counter(picture.split for picture in kept)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gfnet_pl.errors import check_range
+
 INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # by the bytes per number
 
 
@@ -31,8 +33,7 @@ class InPlaceDropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout is a probability of at least 0 and below 1, got {p}")
+        check_range("dropout", p, least=0, below=1, error=ValueError)
         self.p = p
 
     def extra_repr(self) -> str:

@@ -8,14 +8,19 @@ Axes: B images, H x W tokens, N = H * W, C channels.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from gfnet_pl.errors import check_range
 from gfnet_pl.model.dropout import InPlaceDropout
-from gfnet_pl.model.global_filter import GlobalFilter
+from gfnet_pl.model.global_filter import GlobalFilter, stored_size
 from gfnet_pl.model.layer_norm import LayerNorm
+
+# What is larger is a slip, and would fill the memory, or the disk with decoded pictures.
+LARGEST_SIDE, MOST_CHANNELS, MOST_BLOCKS = 4096, 65_536, 1000
 
 
 class PatchEmbed(nn.Module):
@@ -52,8 +57,7 @@ class DropPath(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"drop_path is a probability of at least 0 and below 1, got {p}")
+        check_range("drop_path", p, least=0, below=1, error=ValueError)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,6 +91,38 @@ class Block(nn.Module):
         return x
 
 
+def check_arguments(
+    image_size: int | tuple[int, int],
+    patch_size: int,
+    in_channels: int,
+    num_classes: int,
+    dim: int,
+    depth: int,
+    mlp_ratio: float,
+    filter_size: Literal["full"] | Sequence[int],
+    dropout: float,
+    drop_path: float,
+) -> None:
+    """Checks the arguments of GFNet, which describes them and the error, without building anything."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    check = partial(check_range, error=ValueError)
+    check("image_size", min(height, width), least=1)
+    check("image_size", max(height, width), most=LARGEST_SIDE)
+    for name, count in (("patch_size", patch_size), ("in_channels", in_channels), ("num_classes", num_classes)):
+        check(name, count, least=1)
+    check("dim", dim, least=1, most=MOST_CHANNELS)
+    check("depth", depth, least=1, most=MOST_BLOCKS)
+    check("mlp_ratio", mlp_ratio, least=1 / dim, most=MOST_CHANNELS / dim)  # at least one hidden channel
+    check("dropout", dropout, least=0, below=1)
+    check("drop_path", drop_path, least=0, below=1)
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            f"image_size {height} x {width} cannot be cut into patches of {patch_size} x {patch_size}: "
+            "use a patch_size that divides both, or resize the images"
+        )
+    stored_size((height // patch_size, width // patch_size), filter_size)
+
+
 class GFNet(nn.Module):
     """Global Filter Network, an image classifier.
 
@@ -110,8 +146,8 @@ class GFNet(nn.Module):
         std: (in_channels,) by which the images are divided after that, in grey levels.
 
     Raises:
-        ValueError: If the patch size does not divide the image size, the filter does not fit the map of tokens, or a
-            probability is not in 0 <= p < 1.
+        ValueError: A number is out of its range, the patch size does not divide the image size, or the filter does not
+            fit the map of tokens. The message begins with the argument's name.
     """
 
     def __init__(
@@ -129,12 +165,10 @@ class GFNet(nn.Module):
         drop_path: float = 0.1,
     ) -> None:
         super().__init__()
+        check_arguments(
+            image_size, patch_size, in_channels, num_classes, dim, depth, mlp_ratio, filter_size, dropout, drop_path
+        )
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if height % patch_size or width % patch_size:
-            raise ValueError(
-                f"image_size {height} x {width} cannot be cut into patches of {patch_size} x {patch_size}: "
-                "use a patch_size that divides both, or resize the images"
-            )
         self.image_size = height, width
         self.map_size = height // patch_size, width // patch_size
 

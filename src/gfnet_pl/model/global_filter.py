@@ -49,6 +49,19 @@ def fourier_matrices(map_size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]
     return along_width, along_height, back_along_width.contiguous()
 
 
+def stored_size(map_size: tuple[int, int], filter_size: Literal["full"] | Sequence[int]) -> tuple[int, ...]:
+    """Rows and columns of a filter's weight on a map; `GlobalFilter` describes both arguments and the error."""
+    height, width = map_size
+    full, half = (height, width // 2 + 1), (height // 2 + 1, width // 2 + 1)
+    size = full if filter_size == "full" else tuple(filter_size)
+    if size not in (full, half):
+        raise ValueError(
+            f"filter_size {filter_size!r} does not fit a map of {height} x {width} tokens: "
+            f"use {list(full)} (or 'full') or {list(half)}"
+        )
+    return size
+
+
 class GlobalFilter(nn.Module):
     r"""A learned filter over the whole map of tokens: 2-D Fourier transform, product with a complex weight, inverse.
 
@@ -71,19 +84,13 @@ class GlobalFilter(nn.Module):
     ) -> None:
         super().__init__()
         height, width = self.map_size = map_size
-        full, half = (height, width // 2 + 1), (height // 2 + 1, width // 2 + 1)
-        size = full if filter_size == "full" else tuple(filter_size)
-        if size not in (full, half):
-            raise ValueError(
-                f"filter_size {filter_size!r} does not fit a map of {height} x {width} tokens: "
-                f"use {list(full)} (or 'full') or {list(half)}"
-            )
+        size = stored_size(map_size, filter_size)
         self.complex_weight = nn.Parameter(torch.randn(*size, dim, 2) * 0.02)
 
         frequency = torch.arange(height)
         mirrored = torch.minimum(frequency, height - frequency)
         self.rows: Tensor  # the stored row of each of the H rows of the spectrum
-        self.register_buffer("rows", frequency if size == full else mirrored, persistent=False)
+        self.register_buffer("rows", frequency if size[0] == height else mirrored, persistent=False)
 
         self.along_width: Tensor | None
         self.along_height: Tensor | None

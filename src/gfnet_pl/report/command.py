@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gfnet_pl.errors import OneLineParser, UserError
-from gfnet_pl.files import replacing
+from gfnet_pl.errors import OneLineParser
+from gfnet_pl.files import check_output, replacing
 from gfnet_pl.report.analysis import Missing, OfPictures, analyse
 from gfnet_pl.report.page import render
 from gfnet_pl.run.folder import RunFolder, newest_run
@@ -36,14 +36,14 @@ def run_report(args: list[str], test: Callable[[Path], None]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, and write no page")
     values = parser.parse_args(args)
-    if values.out and not values.out.absolute().parent.is_dir():
-        raise UserError(f"--out: {values.out.parent} is not a folder; make it first")
+    if values.out is not None:
+        check_output("--out", values.out)
     folders = [RunFolder(path) for path in values.runs] or [newest_run()]
     runs = [_tested(folder, test) for folder in dict.fromkeys(folders)]
     if values.json:
         print(json.dumps([_figures(run) for run in runs], indent=1, allow_nan=False))
         return
-    file = values.out or runs[0].folder.report
+    file = check_output("--out", values.out or runs[0].folder.report)
     page = render(runs[0], analyse(runs[0]), runs[1:])
     with replacing(file) as stream:  # a browser never reads a half-written page
         stream.write(page)

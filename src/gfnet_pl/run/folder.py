@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def fault(self) -> Path:
+        """The traceback of the last fault of this package; it exists only after one."""
+        return self.path / "fault.txt"
+
+    @property
     def report(self) -> Path:
         """The page that `gfnet report` writes."""
         return self.path / "report.html"

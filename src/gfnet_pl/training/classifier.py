@@ -7,6 +7,7 @@ measured on every set.
 import math
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import EVALUATED
-from gfnet_pl.errors import UserError
-from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.errors import UserError, check_range
+from gfnet_pl.model.gfnet import GFNet, check_arguments
 from gfnet_pl.model.pretrained import load_authors_weights, read_authors_weights
 from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_loss
 from gfnet_pl.training.schedule import warmup_cosine
@@ -107,7 +108,7 @@ class GFNetClassifier(LightningModule):
         **net: Arguments of GFNet, except the number of classes and of channels. Images are grey.
 
     Raises:
-        UserError: If `classes` are given and the arguments of GFNet do not fit together.
+        UserError: An argument is out of its range, or the arguments of GFNet do not fit together.
     """
 
     def __init__(
@@ -130,15 +131,27 @@ class GFNetClassifier(LightningModule):
         for name in _IN_OLD_CHECKPOINTS & net.keys():
             del net[name]
         self.scores: dict[str, Score] = {}
+        self._check_arguments()
         if classes:
             self._build(classes)
 
+    def _check_arguments(self) -> None:
+        """Before any data is read. The net itself can only be built when its classes are known."""
+        check_range("model.lr", self.lr, above=0)
+        check_range("model.weight_decay", self.weight_decay, least=0)
+        check_range("model.warmup_epochs", self.warmup_epochs, least=0)
+        if self.classes is not None and len(set(self.classes)) != max(1, len(self.classes)):
+            raise UserError("model.classes: name each class, and each once; or leave it out")
+        arguments = signature(GFNet).bind(**self.net_arguments)
+        arguments.apply_defaults()
+        try:
+            check_arguments(*arguments.arguments.values())
+        except ValueError as error:
+            raise UserError(f"model.{error}") from None
+
     def _build(self, classes: list[str]) -> None:
         self.classes = self.hparams["classes"] = classes
-        try:
-            self.net = GFNet(num_classes=len(classes), in_channels=1, **self.net_arguments)
-        except ValueError as error:  # sizes that do not fit together
-            raise UserError(f"model: {error}") from None
+        self.net = GFNet(num_classes=len(classes), in_channels=1, **self.net_arguments)
         # "train" alone cannot be used: every module has a method of that name
         self.metrics = nn.ModuleDict({f"{split}_set": SetMetrics(len(classes)) for split in ("train", *EVALUATED)})
 
@@ -149,8 +162,8 @@ class GFNetClassifier(LightningModule):
             stage: What the trainer is about to do: fit, validate, test or predict.
 
         Raises:
-            UserError: The classes are unknown, the data has other classes than the net, the pretrained weights do not
-                fit, or the arguments of GFNet do not fit together.
+            UserError: The classes are unknown, the data has other classes than the net, or the pretrained weights
+                do not fit.
         """
         data = getattr(self.trainer, "datamodule", None)
         found = data.classes if isinstance(data, ImageDataModule) else []

@@ -31,7 +31,7 @@ _BARS = ("#2166ac", "#f4a582", "#92c5de", "#b2182b", "#808080", "#e0b040", "#c8c
 
 def short(name: str) -> str:
     """A class name that fits: unchanged if it is short, otherwise its beginning and its end with "…" between them."""
-    half = _LONGEST // 2
+    half, name = _LONGEST // 2, _line(name)
     return name if len(name) <= _LONGEST else f"{name[:half]}…{name[1 - half :]}"
 
 
@@ -223,7 +223,7 @@ def _page(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 def _wrap(text: str, width: int) -> list[str]:
     """Cuts a text at spaces into lines of at most `width` pixels; a single word may be wider."""
-    first, *rest = text.split(" ")
+    first, *rest = _line(text).split(" ")
     lines = [first]
     for word in rest:
         if _length(f"{lines[-1]} {word}") <= width:
@@ -231,6 +231,11 @@ def _wrap(text: str, width: int) -> list[str]:
         else:
             lines.append(word)
     return lines
+
+
+def _line(text: str) -> str:
+    """A text without line breaks and other characters that have no shape: on some of them Pillow's layout fails."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _length(text: str) -> int:

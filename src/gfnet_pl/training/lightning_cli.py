@@ -1,15 +1,17 @@
 """fit, validate, test and predict: LightningCLI with this package's defaults, run folders and checkpoint names."""
 
 import logging
-import re
 import signal
 import threading
+import traceback
 from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -17,8 +19,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from gfnet_pl.data.datamodule import ImageDataModule
-from gfnet_pl.errors import UserError, nearest, one_line
+from gfnet_pl.errors import LARGEST_SEED, UserError, check_range, told_by_system
 from gfnet_pl.evaluation.figures import figures_table
+from gfnet_pl.files import check_output, replacing
 from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
@@ -28,12 +31,14 @@ from gfnet_pl.run.results import Results, read_calibration, write_results
 from gfnet_pl.training.callbacks import LastWithinEpoch, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
+from gfnet_pl.training.mistakes import of_lightning, of_parser
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.precision import choose_precision
 from gfnet_pl.training.progress import Progress
 from gfnet_pl.training.run_logger import RunLogger
 from gfnet_pl.training.run_record import RunRecord
-from gfnet_pl.training.warm_start import give_weights, resumes, settings_from, what_became_of
+from gfnet_pl.training.trainer_options import check_trainer
+from gfnet_pl.training.warm_start import give_weights, resumes, settings_from
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +58,6 @@ def run_trainer(args: list[str], command: list[str]) -> None:
     try:
         with quiet("lightning.pytorch", "lightning.fabric"):  # seeds, accelerators, other products
             GFNetCLI(args, command)
-    except MisconfigurationException as error:
-        raise UserError(one_line(error)) from None
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None  # its own status would be 0
     except SystemExit as stop:
@@ -93,7 +96,9 @@ class GFNetCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--stage", default="base", help="Name of the stage: a run is runs/<stage>/version_N.")
+        parser.add_argument(
+            "--stage", type=str, default="base", help="Name of the stage: a run is runs/<stage>/version_N."
+        )
         parser.add_lightning_class_args(TF32Precision, "tf32")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
@@ -128,8 +133,14 @@ class GFNetCLI(LightningCLI):
                 subparser.set_defaults({key: value for key, value in taken.items() if key in known})
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise UserError(_explain(error, known)) from None
+            raise UserError(of_parser(error, known)) from None
         config = self.config[subcommand]
+        for section in ("model", "data", "trainer"):
+            if not isinstance(config[section], Namespace):
+                raise UserError(f"{section} is {config[section]}: it must be a mapping; give it keys, or drop it")
+        if not isinstance(config["seed_everything"], bool):
+            check_range("seed_everything", config["seed_everything"], least=0, most=LARGEST_SEED)
+        check_trainer(config["trainer"])
         config["data"]["image_size"] = config["model"]["image_size"]
         if emphasised:
             config["data"]["class_emphasis"], config["emphasis_from"] = said["data.class_emphasis"], None
@@ -142,6 +153,38 @@ class GFNetCLI(LightningCLI):
 
         See `warm_start` for what is done instead.
         """
+
+    def instantiate_classes(self) -> None:
+        with self._told():
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with self._told():
+            super()._run_subcommand(subcommand)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns what Lightning refuses into a UserError, and keeps the traceback of a fault in the run's folder."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            if message := of_lightning(error, self._get(self.config, "trainer")):
+                raise UserError(message) from None
+            run = self._run()
+            if run and run.path.is_dir() and not told_by_system(error):
+                with suppress(OSError), replacing(run.fault) as file:
+                    file.write(traceback.format_exc())
+                    error.add_note(f"This traceback is also in {run.fault}.")
+            raise
+
+    def _run(self) -> RunFolder | None:
+        """The run that this command writes or reads. It asks no other device, unlike the trainer's `log_dir`."""
+        logger = self.trainer.logger if hasattr(self, "trainer") else None
+        if folder := getattr(logger, "log_dir", None):
+            return RunFolder(Path(folder))
+        return self.checkpoint.run if self.checkpoint else None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  (the signature of LightningCLI)
         settings = self._get(self.config_init, "trainer")
@@ -224,9 +267,7 @@ class GFNetCLI(LightningCLI):
         """Classifies pictures with the checkpoint."""
         if not self.datamodule.predict_paths:
             raise UserError("data.predict_paths: name pictures, folders or globs")
-        out = Path(self._get(self.config, "out"))
-        if not out.absolute().parent.is_dir():
-            raise UserError(f"--out: {out.parent} is not a folder; make it first")
+        check_output("--out", self._get(self.config, "out"))
         self._evaluated(model)
         self.trainer.predict(model, **kwargs)
 
@@ -295,13 +336,3 @@ def _take_emphasis(said: dict[str, Any]) -> bool:
         raise UserError("emphasis_from and data.class_emphasis say the same thing in two ways: drop one")
     said["data.class_emphasis"] = confusion_emphasis(RunFolder(Path(run)))
     return True
-
-
-def _explain(error: ArgumentError, known: list[str]) -> str:
-    """The parser's message in one line; for an unknown option, with the known option that is most similar."""
-    message = one_line(error)
-    unknown = re.search(r"unrecognized arguments: (\S+)|does not accept option '(\S+)'", message)
-    if unknown is None:
-        return message
-    key = (unknown[1] or unknown[2]).removeprefix("--").partition("=")[0]
-    return f"unknown option {key}{what_became_of(key) or nearest(key, known)}"

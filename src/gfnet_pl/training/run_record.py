@@ -36,11 +36,13 @@ class RunRecord(SaveConfigCallback):
     def __init__(self, parser: LightningArgumentParser, config: Any, *, stage: str, command: list[str]) -> None:  # noqa: ANN401
         super().__init__(parser, config, config_filename=CONFIG, overwrite=True)
         self.stage, self.command = stage, command
+        self._run: RunFolder | None = None
         self._random_state: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit" and trainer.logger is not None:
-            self._run = RunFolder(Path(trainer.log_dir or ""))  # asks all devices; below, only one runs
+        folder = trainer.log_dir if stage == "fit" else None  # asks all devices; below, only one runs
+        if trainer.logger is not None and folder:  # fast_dev_run has a logger without a folder
+            self._run = RunFolder(Path(folder))
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -52,6 +54,7 @@ class RunRecord(SaveConfigCallback):
             devices=trainer.num_devices,
         )
         session |= {"stage": self.stage, "data": data.source}
+        assert self._run is not None  # setup has found it
         write_record(self._run, session, data.pictures, data.left_out)
         if isinstance(trainer.logger, TensorBoardLogger):
             text = "\n".join(f"    {line}" for line in self._run.config.read_text(encoding="utf-8").splitlines())
@@ -62,7 +65,7 @@ class RunRecord(SaveConfigCallback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GFNetClassifier) and pl_module.classes is not None  # setup has built the net
-        if trainer.is_global_zero and trainer.logger is not None and "val" in pl_module.scores:
+        if trainer.is_global_zero and self._run and "val" in pl_module.scores:
             write_confusion(self._run, pl_module.classes, pl_module.scores["val"].confusion.numpy())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
