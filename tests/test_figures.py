@@ -9,7 +9,7 @@ from sklearn.metrics import (
 )
 
 from gfnet_pl.evaluation.calibration import Calibration, Rejection
-from gfnet_pl.evaluation.figures import count_confusion, figures_table, gap, set_figures
+from gfnet_pl.evaluation.figures import count_confusion, figures_table, gap, people, set_figures, worst_person
 
 CLASSES = ["A", "B", "C", "D", "E"]
 
@@ -105,11 +105,30 @@ def test_the_gap_is_of_the_holdout_set_less_the_unseen_groups():
     assert gap(sets, []) is None  # all were drawn by group: two sets of new people have no gap
 
 
-def test_the_table_fits_80_columns_and_shows_each_set(capsys):
-    sets = {name: figures(seed)[2] for seed, name in enumerate(("val", "holdout", "unseen"))}
-    Console(width=80).print(figures_table(sets, title="run [x]", caption="data"))
+def test_the_table_fits_80_columns_and_says_of_whom_each_figure_is(capsys):
+    groups = [f"signer{index % 8}" for index in range(4_000)]
+    sets = {
+        "val": figures(0, 4_000, groups=groups)[2],
+        "unseen": figures(1, 4_000, groups=groups)[2],
+        "calibration": figures(2, 4_000)[2],
+    }
+    Console(width=80).print(figures_table(sets, ["val", "calibration"], title="run [x]", caption="data"))
     out = capsys.readouterr().out
     assert "…" not in out
-    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}
-    assert rows["holdout"][1:3] == ["400", str(sets["holdout"].accuracy.right)]
     assert "run [x]" in out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}
+    val, unseen, calibration = (rows[name] for name in sets)
+    assert val[1:4] == ["same", "4,000", f"{sets['val'].accuracy.right:,}"]
+    assert (unseen[1], calibration[1]) == ("new", "-")
+    accuracy, (low, high) = sets["val"].accuracy, sets["unseen"].new_groups
+    assert val[5] == f"{100 * accuracy.low:.1f}-{100 * accuracy.high:.1f}"  # for other pictures of the same people
+    assert unseen[5] == f"{100 * low:.1f}-{100 * high:.1f}"  # for new people
+    assert (unseen[6], calibration[6]) == (f"{min(share.share for share in sets['unseen'].groups.values()):.0%}", "-")
+
+
+def test_a_person_with_few_pictures_is_not_judged():
+    few = figures(groups=[*["few"] * 9, *["a"] * 191, *["b"] * 200])[2]
+    assert {name for name, _ in people(few)} == {"a", "b"}
+    assert worst_person(few) == people(few)[0]
+    assert worst_person(figures(groups=["one"] * 400)[2]) is None

@@ -135,6 +135,6 @@ def test_the_verdict_is_careful(errors, right, pixel_accuracy, verdict):
 
 def test_the_verdict_tells_its_figures():
     assert explanation((20, 100), (150, 1_000)).verdict == (
-        "Mostly in the net: the pictures nearest in pixels show the wrong class as often as the true one for 20% of "
-        "100 errors, and the second likeliest for 15% of 1,000 right pictures."
+        "Mostly in the net: the pictures nearest in pixels show the wrong class as often as the true one for 20 % of "
+        "100 errors, and the second likeliest for 15 % of 1,000 right pictures."
     )

@@ -1,17 +1,26 @@
 """The report in headless Chromium (Debian's package chromium), as a person opens it: by its file, without a network."""
 
 import os
+import re
 import shutil
+import string
+import zlib
+from itertools import product
 
+import numpy as np
 import pytest
+from conftest import QUIET, TINY_NET
 from playwright.sync_api import sync_playwright
 from test_report import RUN, made, run  # noqa: F401  (fixtures)
+from trees import write_grey
 
 from gfnet_pl.cli import main
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
+SCREENS = 3  # high, at most, is a section
+SMALLEST = 11  # pixels, of a text
 
 # Only outside of CI, which installs it: who has no browser can still run the other tests.
 pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="Chromium is not installed")
@@ -25,18 +34,117 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser, run, request):  # noqa: F811
-    assert main(["report", str(RUN)]) == 0
-    width, height = SIZES[request.param]
+def opened(browser, file, size):
+    width, height = SIZES[size]
     page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(120_000)  # a busy machine is slow
     page.said = []
     page.on("console", lambda message: page.said.append(message.text))
     page.on("pageerror", lambda error: page.said.append(str(error)))
     page.on("request", lambda asked: page.said.append(asked.url) if asked.url.startswith("http") else None)
-    page.goto((run / RUN / "report.html").as_uri())
+    page.goto(file.as_uri())
+    return page
+
+
+def flat(points):
+    """In place of UMAP, which takes seconds."""
+    plane = points[:, :2]
+    return (plane - plane.min(0)) / np.ptp(plane, 0)
+
+
+@pytest.fixture
+def page(browser, run, request, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("gfnet_pl.report.analysis.umap_map", flat)
+    assert main(["report", str(RUN)]) == 0
+    page = opened(browser, run / RUN / "report.html", request.param)
     yield page
     assert page.said == []  # no error, no warning, nothing fetched
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """The page of a net with 28 classes, one with a long name, 12 blocks and nothing learned, so that all is wrong."""
+    folder = tmp_path_factory.mktemp("large")
+    names = [*string.ascii_uppercase, "Nothing", "a_class_with_a_rather_long_name"]
+    for split, people, count in (("Train", "abcdefgh", 1), ("Unseen", "uvwxyz", 2)):
+        for who, label, number in product(people, names, range(count)):
+            path = folder / "pictures" / split / label / f"signer_{who}_{number}.png"
+            write_grey(path, zlib.crc32(f"{path.name}{label}".encode()), side=16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setattr("gfnet_pl.report.analysis.umap_map", flat)
+        data = ["--data.root=pictures", "--data.group_by=(signer_.)", "--data.holdout_per_class=1"]
+        net = [*TINY_NET, "--model.dim=8", "--model.depth=12", "--trainer.max_epochs=3", "--model.warmup_epochs=1"]
+        assert main(["fit", *net, *data, *QUIET]) == 0
+        assert main(["test", *QUIET]) == 0
+        assert main(["report"]) == 0
+    return folder / RUN / "report.html"
+
+
+MEASURE = """() => [...document.querySelectorAll("header, section")].map((section) => ({
+  name: section.id || "header",
+  height: section.getBoundingClientRect().height,
+  right: Math.max(...[...section.querySelectorAll("*")].filter((each) => each.offsetParent)
+    .map((each) => each.getBoundingClientRect().right)),
+  sideways: [...section.querySelectorAll("*")].filter((each) => each.offsetParent && each.clientWidth
+    && each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).overflowX !== "visible"
+    && !(getComputedStyle(each).textOverflow === "ellipsis" && each.title)).map((each) => each.outerHTML.slice(0, 90)),
+  sizes: [...section.querySelectorAll("*")].filter((each) => each.offsetParent && [...each.childNodes]
+    .some((node) => node.nodeType === 3 && node.textContent.trim())).map((each) => getComputedStyle(each).fontSize),
+}))"""
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_no_section_is_taller_than_three_screens_none_scrolls_sideways_and_no_text_is_tiny(browser, large, size):
+    page = opened(browser, large, size)
+    width, height = SIZES[size]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    measured = page.evaluate(MEASURE)
+    assert len(measured) >= 13
+    for section in measured:
+        assert section["height"] <= SCREENS * height, section["name"]
+        assert section["right"] <= width, section["name"]
+        assert section["sideways"] == [], section["name"]
+        assert min(float(size.removesuffix("px")) for size in section["sizes"]) >= SMALLEST, section["name"]
+    assert page.said == []
+    page.close()
+
+
+def test_the_pictures_of_a_cell_open_beside_the_matrix_on_the_screen(browser, large):
+    page = opened(browser, large, "desktop")
+    page.locator("#matrix").scroll_into_view_if_needed()
+    for cell in (page.locator("#matrix td button").first, page.locator("#matrix td button").last):
+        cell.click()
+        matrix, shelf = page.locator("#matrix").bounding_box(), page.locator("#shelf figure").first.bounding_box()
+        assert shelf["x"] >= matrix["x"] + matrix["width"]
+        assert 0 <= shelf["y"] <= SIZES["desktop"][1] - shelf["height"]
+    # Arrows go from cell to cell; the matrix is one stop of the Tab key.
+    assert page.locator("#matrix button[tabindex='0']").count() == 1
+    before = page.evaluate("document.activeElement.dataset.cell")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowRight")
+    after = page.evaluate("document.activeElement.dataset.cell")
+    assert after != before
+    page.keyboard.press("Enter")
+    assert page.locator(f"#matrix [data-cell='{after}'][aria-pressed=true]").count() == 1
+    assert page.said == []
+    page.close()
+
+
+def test_on_a_phone_the_matrix_is_a_list_and_the_pictures_open_below_the_tapped_row(browser, large):
+    page = opened(browser, large, "phone")
+    assert not page.locator("#matrix").is_visible()
+    row = page.locator("#mistakes .mistake").nth(3)
+    chip = row.locator("button").first
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "true"
+    row_box, shelf = row.bounding_box(), page.locator("#pictures").bounding_box()
+    assert shelf["y"] == pytest.approx(row_box["y"] + row_box["height"], abs=2)
+    assert page.locator("#shelf figure").count() == int(chip.inner_text().split()[-1])
+    assert page.said == []
     page.close()
 
 
@@ -45,23 +153,25 @@ def test_the_page_works(page):
     # It fits the screen: what is wider scrolls by itself.
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     # Unseen, the set to trust, is shown first; a tab shows another, and all tabs of that set with it.
-    assert page.locator("[data-choose][aria-pressed=true]").all_inner_texts() == ["unseen"] * 3
+    assert page.locator("[data-choose][aria-pressed=true]").all_inner_texts() == ["unseen"] * 4
     page.get_by_role("button", name="test", exact=True).first.click()
-    assert page.locator("[data-choose][aria-pressed=true]").all_inner_texts() == ["test"] * 3
-    counts = [int(text) for text in page.locator("#matrix td button").all_inner_texts()]
-    assert sum(counts) == 12
-    assert page.locator("#classes [data-of-set]:visible").count() == 2  # the classes' chart and the groups'
+    assert page.locator("[data-choose][aria-pressed=true]").all_inner_texts() == ["test"] * 4
+    assert page.locator("#classes [data-of-set]:visible").count() == 1
     assert page.locator("#calibration [data-of-set]:visible").count() == 1
     # A cell shows its pictures, and no others.
     figures = page.locator("#shelf figure")
-    cells = page.locator("#matrix td button").all()
+    cells = page.locator("#matrix td button, #mistakes button").locator("visible=true").all()
     assert len(cells) > 3  # or some class would have all its pictures in one cell, and nothing to mix up
+    seen = 0
     for cell in cells:
         cell.click()
-        assert figures.count() == int(cell.inner_text())
+        count = int(re.search(r" ?(\d+)( of \d+)?$", cell.inner_text())[1])
+        seen += count
+        assert figures.count() == count
         assert all("Test/" in text for text in figures.all_inner_texts())
+    assert seen == 12
     for box in page.locator("#shelf .thumb").all():
-        assert box.bounding_box()["width"] == 96
+        assert box.bounding_box()["width"] > 48
         assert "data:image/webp" in box.evaluate("element => getComputedStyle(element).backgroundImage")
     # Pointing at a picture on the map names it, on every map alike.
     canvas = page.locator("canvas[data-map=features]")
@@ -85,7 +195,7 @@ def test_the_page_is_legible_in_the_dark_and_on_paper(page):
     page.emulate_media(color_scheme="light")
     light = colours()
     page.emulate_media(color_scheme="dark")
-    assert colours() == ["rgb(230, 233, 238)", "rgb(20, 23, 28)"] != light
+    assert colours() == ["rgb(231, 232, 234)", "rgb(21, 23, 26)"] != light
     page.emulate_media(media="print", color_scheme="dark")
     assert colours() == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
     assert not page.locator("nav").is_visible()

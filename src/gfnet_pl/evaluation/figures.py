@@ -3,8 +3,9 @@
 The values are plain, so that `dataclasses.asdict` gives JSON. A share of no pictures is None.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from gfnet_pl.evaluation.calibration import (
     reliability,
 )
 from gfnet_pl.evaluation.intervals import newcombe, wilson, wilson_of_groups
+
+FEWEST_PICTURES = 10  # of a person, for its accuracy to be named
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,67 @@ class SetFigures:
     confusion: list[list[int]]
 
 
+class People(Enum):
+    """Who is on the pictures of a set. A person here is a group: a signer, a session or a video."""
+
+    NEW = "new people"
+    SAME = "other pictures of the same people"
+    UNKNOWN = "other pictures; who is on them is not known"
+
+    @classmethod
+    def of(cls, name: str, figures: SetFigures, known: Collection[str]) -> "People":
+        """Who is on the pictures of the set `name`.
+
+        Args:
+            name: Of the set. The provided set `unseen` is of new people, unless its groups say otherwise.
+            figures: Of the set.
+            known: Names of sets with groups that are in training, too, or with pictures of unknown group.
+        """
+        if name not in known:
+            return cls.NEW
+        if sum(share.images for share in figures.groups.values()) == figures.accuracy.images:
+            return cls.SAME
+        return cls.NEW if name == "unseen" else cls.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """For whom the accuracy of a set speaks, and how sure it is.
+
+    Attributes:
+        people: Who is on the pictures.
+        low: Lower end of the 95 % interval, 0 to 1: over people if they are new, so that it holds for further people.
+        high: Upper end.
+        over_people: Whether the interval is over people. For new people it is not if they are fewer than five, or if
+            some pictures have no group: it then says nothing about others.
+    """
+
+    people: People
+    low: float
+    high: float
+    over_people: bool
+
+    @classmethod
+    def of(cls, name: str, figures: SetFigures, known: Collection[str]) -> "Promise":
+        """The promise of the set `name`; for the arguments see `People.of`."""
+        people = People.of(name, figures, known)
+        if people is People.NEW and figures.new_groups:
+            return cls(people, *figures.new_groups, True)
+        return cls(people, figures.accuracy.low, figures.accuracy.high, False)
+
+
+def people(figures: SetFigures) -> list[tuple[str, Share]]:
+    """The groups of a set that have enough pictures to be judged alone, worst first."""
+    enough = [item for item in figures.groups.items() if item[1].images >= FEWEST_PICTURES]
+    return sorted(enough, key=lambda item: (item[1].share or 0, item[0]))
+
+
+def worst_person(figures: SetFigures) -> tuple[str, Share] | None:
+    """The group with the lowest accuracy, see `people`; None without at least two of them."""
+    judged = people(figures)
+    return judged[0] if len(judged) > 1 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Accuracy on groups seen in training, minus accuracy on groups not seen.
@@ -136,10 +200,9 @@ class Gap:
     @property
     def sentence(self) -> str:
         """One sentence for the reader of a report."""
-        return (
-            f"{self.seen} less {self.unseen}: {100 * self.difference:.1f} points "
-            f"({100 * self.low:.1f} to {100 * self.high:.1f}): so much does accuracy fall on people never seen"
-        )
+        points = f"{100 * abs(self.difference):.1f} points {'lower' if self.difference >= 0 else 'higher'}"
+        interval = f"difference, 95 %: {100 * self.low:.1f} to {100 * self.high:.1f}"
+        return f"accuracy is {points} on people never seen ({self.unseen}) than on {self.seen} ({interval})"
 
 
 def count_confusion(labels: Ints, predictions: Ints, classes: int) -> Ints:
@@ -233,22 +296,31 @@ def gap(sets: dict[str, SetFigures], known: Collection[str]) -> Gap | None:
     return Gap(seen, "unseen", one[0] - other[0], *newcombe(one, other))
 
 
-def figures_table(figures: dict[str, SetFigures], *, title: str, caption: str) -> Table:
-    """One table with a row per set."""
-    table = Table(title=Text(title), caption=Text(caption), box=None, padding=(0, 1, 0, 0))
-    for heading in ("set", "images", "right", "accuracy", "95 %", "new groups", "macro", "top 3", "loss", "ECE"):
-        table.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=True)
+def figures_table(figures: Mapping[str, SetFigures], known: Collection[str], *, title: str, caption: str) -> Table:
+    """One table with a row per set, 80 columns wide at most.
+
+    Args:
+        figures: By set.
+        known: See `People.of`.
+        title: Above the table.
+        caption: Below the table; what the columns mean is added.
+    """
+    words = "people: new ones, or those of the training pictures; 95 %: for other pictures of such people; worst: the "
+    words += "person with the lowest accuracy"
+    table = Table(title=Text(title), caption=Text(f"{caption}\n{words}"), box=None, padding=(0, 1, 0, 0))
+    for heading in ("set", "people", "images", "right", "accuracy", "95 %", "worst", "macro", "loss", "ECE"):
+        table.add_column(heading, justify="left" if heading in ("set", "people") else "right", no_wrap=True)
     for name, each in figures.items():
-        share = each.accuracy
+        share, promise, worst = each.accuracy, Promise.of(name, each, known), worst_person(each)
         table.add_row(
             name,
+            {People.NEW: "new", People.SAME: "same", People.UNKNOWN: "-"}[promise.people],
             f"{share.images:,}",
             f"{share.right:,}",
             f"{share.share:.2%}",
-            _range(share.low, share.high),
-            _range(*each.new_groups) if each.new_groups else "-",
+            _range(promise.low, promise.high),
+            f"{worst[1].share:.0%}" if worst else "-",
             f"{each.macro_accuracy:.1%}",
-            f"{each.top3.share:.1%}",
             f"{each.log_loss:.3f}",
             f"{each.calibration_error:.3f}",
         )

@@ -36,7 +36,7 @@ class InPixels:
         return wilson(self.count, self.of)
 
     def __str__(self) -> str:
-        return f"{self.share or 0:.0%} of {self.of:,}"
+        return f"{100 * (self.share or 0):.0f} % of {self.of:,}"
 
 
 class ConfusedPair(NamedTuple):
@@ -105,7 +105,7 @@ class Explanation:
         if self.pixel_accuracy is None or self.pixel_accuracy < 0.5:
             return (
                 "Pixels cannot tell where the errors come from: the nearest pictures' vote is right for only "
-                f"{self.pixel_accuracy or 0:.0%} of the pictures, so being near says little about the class."
+                f"{100 * (self.pixel_accuracy or 0):.0f} % of the pictures, so being near says little about the class."
             )
         return f"Mostly in the net: {figures}" if errors.interval[1] < 0.5 else mixed
 

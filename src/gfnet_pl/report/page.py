@@ -13,20 +13,33 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gfnet_pl.evaluation.figures import SetFigures, Share
 from gfnet_pl.report import charts
+from gfnet_pl.report.advice import next_steps
 from gfnet_pl.report.analysis import Analysis, Filters, Missing, OfPictures
-from gfnet_pl.report.charts import Interval
 from gfnet_pl.report.compare import compare
+from gfnet_pl.report.of_sets import MOST_PEOPLE, of_sets
 from gfnet_pl.report.pictures import COLUMNS, heat, overlay, picture, sheet
-from gfnet_pl.report.words import facts, gap_words, headline
-from gfnet_pl.run.results import Results
+from gfnet_pl.report.words import (
+    breakable,
+    checkpoint_words,
+    command,
+    facts,
+    first_sentence,
+    fitted_words,
+    gap_words,
+    percent,
+    second_sentences,
+    trusted,
+)
+from gfnet_pl.run.folder import BEST
+from gfnet_pl.run.results import FITTED_ON, Results
 from gfnet_pl.run.run import Run
 
 _ON_SHEET = 2_400  # thumbnails, at most
 _A_CELL = 12  # thumbnails of correctly classified pictures per class and set, at most
 _COLUMNS_OF_STRIP = 24
-_MOST_GROUPS = 40
+_MOST_CLASSES = 40  # rows of the table of classes before "more"
+_MOST_ERRORS = 12
 
 
 def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
@@ -47,56 +60,71 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"breakable": breakable, "command": command}
     source = partial(environment.loader.get_source, environment)  # type: ignore[union-attr]
-    figures = run.results.figures
-    shown = list(figures).index("unseen") if "unseen" in figures else 0
-    places = _on_sheet(run.results, analysis)
+    results = run.results
+    names = _in_order(run)
+    places = _on_sheet(results, analysis)
     number_of = {place: number for number, place in enumerate(places)}
     pictures = None if isinstance(analysis.pictures, Missing) else analysis.pictures
     values = {
         "run": run,
         "others": list(others),
         "analysis": analysis,
-        "classes": run.results.classes,
+        "classes": results.classes,
         "style": Markup(source("style.css")[0]),
         "script": Markup(source("page.js")[0]),
         "pictures": pictures,
         "no_pictures": analysis.pictures.reason if isinstance(analysis.pictures, Missing) else "",
         "sheet": Markup(sheet(pictures.images(places))) if pictures else "",
-        "data": Markup(_json(_data(run.results, analysis, places, shown))),
+        "data": Markup(_json(_data(results, analysis, places, names))),
         "number_of": number_of,
-        "shown": shown,
         "is_missing": lambda part: isinstance(part, Missing),
         "number": lambda value: "not defined" if value is None else f"{value:.2f}",
-        "synthetic": run.results.root is None,
+        "synthetic": results.root is None,
         "made": run.sessions[-1]["started"][:10] if run.sessions else "",
-        "trusted": "unseen" if "unseen" in figures else "",
-        "headline": headline(run),
+        "checkpoint_words": checkpoint_words(run),
+        "is_best": run.checkpoint.path.name == BEST,
+        "first": first_sentence(run),
+        "second": second_sentences(run),
+        "steps": next_steps(run, analysis),
         "gap_words": gap_words(run),
+        "fitted_words": fitted_words(run),
+        "fitted_on": FITTED_ON,
         "facts": facts(run),
-        "set_chart": Markup(charts.interval_chart([_set_row(*each) for each in figures.items()], title="accuracy")),
         "curves": _curves(run),
-        "class_charts": [Markup(_class_chart(each)) for each in figures.values()],
-        "group_charts": [Markup(_group_chart(each)) for each in figures.values()],
-        "reliability": [Markup(charts.reliability_chart(each.bins)) for each in figures.values()],
+        "percent": percent,
+        "most_rows": _MOST_CLASSES,
+        "most_people": MOST_PEOPLE,
+        "most_errors": _MOST_ERRORS,
+        **of_sets(results, names, pictures.leaks if pictures else {}),
         **(compare(run, others) if others else {}),
-        **_errors(run.results, pictures),
-        **_filters(analysis.filters, pictures, run.results.classes),
+        **_errors(results, pictures),
+        **_filters(analysis.filters, pictures),
     }
     titles = {
-        "sets": "how good",
-        "run": "what was trained",
-        "curves": "learning curves",
-        "confusion": "confusion",
-        "classes": "classes and groups",
-        "calibration": "calibration",
-        "errors": "worst errors",
-        "overlap": "overlap",
-        "filters": "filters",
-        "again": "again",
+        "sets": "How good it is",
+        "next": "What to do next",
+        "confusion": "What is taken for what",
+        "classes": "Class by class",
+        "people": "Person by person",
+        "calibration": "Probabilities",
+        "errors": "The worst errors",
+        "overlap": "Which classes overlap",
+        "map": "Alike pictures",
+        "curves": "Learning curves",
+        "filters": "Filters",
+        "run": "What was trained",
+        "again": "To do it again",
     }
-    values["sections"] = [*([("compare", "runs compared")] if others else []), *titles.items()]
+    values["sections"] = [*([("compare", "Runs compared")] if others else []), *titles.items()]
     return environment.get_template("page.html").render(values)
+
+
+def _in_order(run: Run) -> list[str]:
+    """The sets of a run, the one to trust first."""
+    first = trusted(run)
+    return [first, *(name for name in reversed(run.results.sets) if name != first)]
 
 
 def _json(value: object) -> str:
@@ -131,11 +159,10 @@ def _on_sheet(results: Results, analysis: Analysis) -> list[int]:
     return sorted(kept, key=lambda place: (-confidence[place] if wrong[place] else confidence[place], place))
 
 
-def _data(results: Results, analysis: Analysis, places: list[int], shown: int) -> dict[str, Any]:
+def _data(results: Results, analysis: Analysis, places: list[int], sets: list[str]) -> dict[str, Any]:
     """The JSON value that page.js reads."""
     everything = results.everything
     confidence = results.probabilities(everything).max(1)
-    sets = list(results.sets)
     number_of = {place: number for number, place in enumerate(places)}
     pictures = [
         [
@@ -157,19 +184,12 @@ def _data(results: Results, analysis: Analysis, places: list[int], shown: int) -
     missing = analysis.pictures.reason if isinstance(analysis.pictures, Missing) else ""
     return {
         "classes": results.classes,
-        "sets": [{"name": name, "confusion": each.confusion} for name, each in results.figures.items()],
-        "shown": shown,
+        "sets": [{"name": name, "confusion": results.figures[name].confusion} for name in sets],
         "pictures": pictures,
         "sheet": None if missing else {"columns": COLUMNS, "rows": -(-len(places) // COLUMNS)},
         "noPictures": missing,
         "maps": maps,
     }
-
-
-def _set_row(name: str, each: SetFigures) -> Interval:
-    accuracy = each.accuracy
-    note = f"{100 * (accuracy.share or 0):.1f} %"
-    return Interval(name, accuracy.share, (accuracy.low, accuracy.high), each.new_groups, note)
 
 
 def _curves(run: Run) -> list[Markup] | Missing:
@@ -179,10 +199,10 @@ def _curves(run: Run) -> list[Markup] | Missing:
         ({"learning rate": "train/lr"}, "learning rate", False),
     )
     drawn = []
-    for tags, title, percent in wanted:
+    for tags, title, is_share in wanted:
         lines = {name: _thinned(run.curves[tag]) for name, tag in tags.items() if tag in run.curves}
         if lines:
-            drawn.append(Markup(charts.line_chart(lines, x="epoch", y=title, percent=percent)))
+            drawn.append(Markup(charts.line_chart(lines, x="epoch", y=title, percent=is_share, quiet=["training"])))
     return drawn or Missing(
         f"{run.folder.path} holds no TensorBoard events with curves: they were removed, or training logged elsewhere."
     )
@@ -194,35 +214,6 @@ def _thinned(curve: Sequence[tuple[float, float]], most: int = 150) -> list[tupl
         return list(curve)
     parts = np.array_split(np.array(curve), most)
     return [(float(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
-
-
-def _class_chart(each: SetFigures) -> str:
-    def note(name: str) -> str:
-        found = each.classes[name]
-        precision = "-" if found.precision.share is None else f"{100 * found.precision.share:.0f}"
-        return f"P {precision} F1 {'-' if found.f1 is None else f'{100 * found.f1:.0f}'}  n {found.recall.images}"
-
-    by_recall = sorted(each.classes.items(), key=lambda item: (item[1].recall.share is None, item[1].recall.share or 0))
-    return charts.interval_chart([_row(name, of.recall, note(name)) for name, of in by_recall], title="recall by class")
-
-
-def _group_chart(each: SetFigures) -> str:
-    if not each.groups:
-        return '<p class="missing">Groups are not known: data.group_by says which pictures belong together.</p>'
-    worst = sorted(each.groups.items(), key=lambda item: (item[1].share or 0, item[0]))
-    chart = charts.interval_chart(
-        [_row(name, share, f"{share.right} of {share.images}") for name, share in worst[:_MOST_GROUPS]],
-        title="accuracy by group",
-        labels=110,
-    )
-    more = (
-        f'<p class="quiet">The worst {_MOST_GROUPS} of {len(worst):,} groups.</p>' if len(worst) > _MOST_GROUPS else ""
-    )
-    return chart + more
-
-
-def _row(name: str, share: Share, note: str) -> Interval:
-    return Interval(name[:20], share.share, (share.low, share.high), None, note)
 
 
 def _errors(results: Results, seen: OfPictures | None) -> dict[str, Any]:
@@ -241,7 +232,7 @@ def _errors(results: Results, seen: OfPictures | None) -> dict[str, Any]:
                 "saliency": "" if error.saliency is None else overlay(pixels, error.saliency),
                 "label": classes[everything.labels[place]],
                 "said": classes[likeliest[0]],
-                "top": " · ".join(f"{classes[i]} {shares[place, i]:.0%}" for i in likeliest),
+                "top": " · ".join(f"{classes[i]} {percent(shares[place, i])}" for i in likeliest),
                 "set": everything.pictures[place].split,
                 "path": everything.pictures[place].path,
             }
@@ -249,17 +240,18 @@ def _errors(results: Results, seen: OfPictures | None) -> dict[str, Any]:
     return {"errors": errors}
 
 
-def _filters(filters: Filters, seen: OfPictures | None, classes: Sequence[str]) -> dict[str, Any]:
+def _filters(filters: Filters, seen: OfPictures | None) -> dict[str, Any]:
     energy = {
         f"block {number}": [(float(radius), float(share)) for radius, share in enumerate(of_block)]
         for number, of_block in _few(list(enumerate(filters.energy, 1)))
     }
+    chart = charts.line_chart(energy, x="frequency, in cycles per map", y="share of energy", percent=True, ordered=True)
     values: dict[str, Any] = {
         "blocks": [
             {"magnitude": heat(magnitude), "kernels": [heat(kernel, signed=True) for kernel in kernels]}
             for magnitude, kernels in zip(filters.magnitude, filters.kernels, strict=True)
         ],
-        "energy_chart": Markup(charts.line_chart(energy, x="radius, cycles a map", y="share of energy", percent=True)),
+        "energy_chart": Markup(chart),
         "field_chart": "",
         "fields": [],
         "strips": [],
@@ -270,7 +262,9 @@ def _filters(filters: Filters, seen: OfPictures | None, classes: Sequence[str]) 
         field, radius = seen.field
         values["fields"] = [heat(each[::2, ::2] ** 0.5) for each in field]  # the root makes small values visible
         steps = {"pixels": [(float(block), float(each)) for block, each in enumerate(radius)]}
-        values["field_chart"] = Markup(charts.line_chart(steps, x="block", y="radius of the receptive field"))
+        chart = charts.line_chart(steps, x="block", y="radius of the receptive field, in pixels,")
+        values["field_chart"] = Markup(chart)
+        values["frequencies"] = [_frequency(ratio) for ratio in seen.frequencies]
     if not isinstance(filters.history, Missing) and filters.moved is not None:
         epochs, magnitudes = filters.history
         chosen = np.unique(np.linspace(0, len(epochs) - 1, min(len(epochs), _COLUMNS_OF_STRIP)).round().astype(int))
@@ -284,23 +278,18 @@ def _filters(filters: Filters, seen: OfPictures | None, classes: Sequence[str]) 
             for number, of_block in _few(list(enumerate(filters.moved.T, 1)))
         }
         if len(epochs) > 1:
-            chart = charts.line_chart(moved, x="epoch", y="change of the filter in an epoch", percent=True)
+            chart = charts.line_chart(moved, x="epoch", y="change of the filters", percent=True, ordered=True)
             values["moved_chart"] = Markup(chart)
-    if seen:
-        values["frequencies"] = [
-            _frequency(f"{classes[pair.a]} / {classes[pair.b]}", ratio)
-            for pair, ratio in zip(seen.overlap.pairs, seen.frequencies, strict=True)
-        ]
     return values
 
 
-def _frequency(pair: str, ratio: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, str]:
+def _frequency(ratio: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, str]:
+    """The frequency at which a pair of classes differs most, in words."""
     if not np.isfinite(ratio).any():
-        return {"pair": pair, "picture": "", "words": "too few pictures"}
+        return {"words": "too few pictures"}
     row, column = np.unravel_index(int(np.nanargmax(ratio)), ratio.shape)
     signed = int(row) - len(ratio) if row > len(ratio) // 2 else int(row)
-    words = f"best {signed} down, {column} across: {np.nanmax(ratio):.1f}"
-    return {"pair": pair, "picture": heat(np.fft.fftshift(ratio, axes=0)), "words": words}
+    return {"words": f"{signed} down, {column} across ({np.nanmax(ratio):.1f})"}
 
 
 def _few(blocks: list[Any], most: int = 6) -> list[Any]:

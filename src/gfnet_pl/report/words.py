@@ -1,18 +1,154 @@
-"""The texts of a report: its headline, and what was trained on which data."""
+"""The texts of a report: what it says first, the finding of each section, and what was trained on which data."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from markupsafe import Markup, escape
+
+from gfnet_pl.evaluation.figures import People, Promise, SetFigures, people
+from gfnet_pl.run.folder import BEST, LAST
+from gfnet_pl.run.results import FITTED_ON
 from gfnet_pl.run.run import Run
 
+_MOST_NAMES = 4
+NONE = "\u2013"
+_LONG = 30  # characters, from which a word of a command may break
 
-def headline(run: Run) -> str:
-    """A sentence that says which figure to trust."""
-    figures = run.results.figures
-    if "unseen" in figures:
-        return "The figure to trust is that of unseen: its groups are in no other split. " + gap_words(run)
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share as "85 %" that does not break at the end of a line; a dash for None."""
+    return NONE if share is None else f"{100 * share:.{digits}f}\u00a0%"
+
+
+def breakable(text: str) -> Markup:
+    """A path or a name that may break after each of its parts."""
+    return Markup("".join(f"{escape(part)}<wbr>" for part in re.split(r"(?<=[/_-])", text)))
+
+
+def command(words: str) -> Markup:
+    """A command whose lines break between its words; within them only in long ones, as in paths."""
+    short = Markup("<span>{}</span>")
+    spans = (breakable(word) if len(word) > _LONG else short.format(word) for word in words.split(" "))
+    return Markup(" ").join(spans)
+
+
+def trusted(run: Run) -> str:
+    """The set whose figures say most about the pictures to come: one of new people if there is one."""
+    figures, known = run.results.figures, run.results.known
+    names = list(reversed(figures))  # unseen, holdout, test, val
+    new = [name for name in names if People.of(name, figures[name], known) is People.NEW]
+    return (new or names)[0]
+
+
+def out_of(share: float) -> str:
+    """A share in small whole numbers: "about 8 of 10", "8 to 9 of 10" or "about 97 of 100"; below 1 never "all"."""
+    if share in (0.0, 1.0):
+        return "all" if share else "none"
+    if share < 0.07 or share > 0.93:
+        return f"about {min(99, max(1, round(100 * share)))} of 100"
+    tenths = 10 * share
+    if abs(tenths - round(tenths)) <= 0.3:
+        return f"about {round(tenths)} of 10"
+    return f"{int(tenths)} to {int(tenths) + 1} of 10"
+
+
+def first_sentence(run: Run) -> str:
+    """How good the net is, in plain words."""
+    name = trusted(run)
+    figures = run.results.figures[name]
+    right = out_of(figures.accuracy.share or 0.0)
+    right += " of the pictures" if right in ("all", "none") else " pictures"
+    whose = {
+        People.NEW: " of people it has not seen",
+        People.SAME: " that it has not seen, of people it knows",
+        People.UNKNOWN: " that it has not seen",
+    }
+    return f"Right for {right}{whose[People.of(name, figures, run.results.known)]}."
+
+
+def second_sentences(run: Run) -> list[str]:
+    """The classes that go wrong most, the level of chance, and how far people differ."""
+    name = trusted(run)
+    figures = run.results.figures[name]
+    sentences = [hardest_words(figures), chance_words(figures, run.results.classes)]
+    whose = People.of(name, figures, run.results.known)
+    judged = people(figures)
+    if len(judged) > 1 and whose is People.NEW:
+        (worst, lowest), (_, highest) = judged[0], judged[-1]
+        sentences.append(
+            f"People differ: for the worst of these {len(judged)} ({worst}) it is right for {percent(lowest.share)}, "
+            f"for the best for {percent(highest.share)}."
+        )
+    if whose is not People.NEW:
+        sentences.append(
+            "Nothing here says how good the net is on new people: no set is known to hold people whom training never "
+            "saw."
+        )
+    return [sentence for sentence in sentences if sentence]
+
+
+def hardest(figures: SetFigures, most: int = _MOST_NAMES) -> list[str]:
+    """The classes with the lowest recall, lowest first.
+
+    Only those below the accuracy of the set are among them, and none whose equals would have to be left out.
+    """
+    overall = figures.accuracy.share or 0.0
+    recall = {name: of.recall.share for name, of in figures.classes.items() if of.recall.share is not None}
+    low = sorted((share, name) for name, share in recall.items() if share < overall)
+    return [name for share, name in low[:most] if len(low) <= most or share < low[most][0]]
+
+
+def hardest_words(figures: SetFigures) -> str:
+    """A sentence about the classes that go wrong most; empty if none stands out."""
+    names = hardest(figures)
+    if not names:
+        return ""
+    return f"{listed(names)} {'goes' if len(names) == 1 else 'go'} wrong most."
+
+
+def chance_words(figures: SetFigures, classes: Sequence[str]) -> str:
+    """What guessing would reach, in a sentence: the share of the most frequent class of the set."""
+    if len(classes) == 1:
+        return f"There is only one class, {classes[0]}, so there is nothing to tell apart."
+    name, most = max(figures.classes.items(), key=lambda item: item[1].recall.images)
+    share = most.recall.images / figures.accuracy.images
+    if share < 1.5 / len(classes):
+        return f"Guessing would be right for 1 of {len(classes)}."
+    return f"Always saying {name} would be right for {percent(share)}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: "A", "A and B", "A, B and C"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def promise_words(promise: Promise) -> str:
+    """For whom the interval of a set holds, in a few words."""
+    if promise.people is People.NEW and not promise.over_people:
+        return "new people, but too few of known name to speak for others"
+    return promise.people.value
+
+
+def checkpoint_words(run: Run) -> str:
+    """Which checkpoint was tested, and of which epoch."""
+    name, epochs = run.checkpoint.path.name, run.checkpoint.epochs
+    trained = run.trained_epochs
+    if name == BEST:
+        return f"{name}: epoch {epochs} of {trained}, the one with the highest validation accuracy"
+    return f"{name}: after {epochs} epochs" + ("" if name == LAST else f" of {trained}")
+
+
+def fitted_words(run: Run) -> str:
+    """On what temperature and thresholds were fitted, and for whom they hold."""
+    name = FITTED_ON
+    if name not in run.results.sets:
+        return "There is no set to fit temperature and thresholds on."
+    if People.of(name, run.results.figures[name], run.results.known) is People.NEW:
+        return f"Temperature and thresholds were fitted on {name}: on people who are not in training."
     return (
-        "No set holds groups that training never saw, so nothing here says how good the net is on new people: "
-        "train with --data.group_by and --data.unseen_groups to know."
+        f"Temperature and thresholds were fitted on {name}: they hold for the same people only, and not for new ones."
     )
 
 
@@ -22,6 +158,41 @@ def gap_words(run: Run) -> str:
     if distance is None:
         return "There is no gap to state: it takes an unseen set, and a holdout or validation set of known groups."
     return distance.sentence[0].upper() + distance.sentence[1:] + "."
+
+
+def confusion_words(figures: SetFigures, classes: Sequence[str]) -> str:
+    """The most frequent mistake of a set."""
+    counts = np.array(figures.confusion)
+    np.fill_diagonal(counts, 0)
+    if not counts.any():
+        return "No picture of this set went wrong."
+    label, said = divmod(int(counts.argmax()), len(counts))
+    images = figures.classes[classes[label]].recall.images
+    return f"Most often {classes[label]} is taken for {classes[said]}: {counts[label, said]} of {images} pictures."
+
+
+def people_words(figures: SetFigures) -> str:
+    """How far the people of a set differ; empty if fewer than two have enough pictures."""
+    judged = people(figures)
+    if len(judged) < 2:
+        return ""
+    (worst, lowest), (_, highest) = judged[0], judged[-1]
+    median = float(np.median([share.share for _, share in judged]))
+    return (
+        f"Of {len(judged)} people {worst} is the worst, with {lowest.right} of {lowest.images} right "
+        f"({percent(lowest.share)}). The median is {percent(median)}, the best {percent(highest.share)}."
+    )
+
+
+def trust_words(figures: SetFigures) -> str:
+    """Whether probabilities are too high or too low on a set, in a sentence."""
+    images = sum(each.images for each in figures.bins)
+    mean = sum(each.images * each.confidence for each in figures.bins) / images
+    right = figures.accuracy.share or 0.0
+    how = "about as sure as it is right" if abs(mean - right) < 0.02 else "surer than it is right"
+    if mean < right - 0.02:
+        how = "less sure than it could be"
+    return f"Here the net is {how}: its mean probability is {percent(mean)}, and {percent(right)} are right."
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
@@ -40,6 +211,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     }
     versions = ", ".join(f"{name} {session[name]}" for name in ("gfnet_pl", "torch", "lightning") if name in session)
     return [
+        ("checkpoint", checkpoint_words(run)),
         ("data", run.results.source),
         ("splits", f"{counts}; drawn {drawn}; groups: {rule}"),
         ("classes", f"{len(run.results.classes)}: {', '.join(run.results.classes)}"),
@@ -53,7 +225,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
             "recipe",
             f"AdamW {settings['model.lr']:g}, weight decay {settings['model.weight_decay']:g}, "
             f"{settings['model.warmup_epochs']:g} epochs of warm-up, cosine; batch {settings.get('data.batch_size')}, "
-            f"{checkpoint.epochs} of {settings.get('trainer.max_epochs')} epochs; {settings.get('trainer.precision')}",
+            f"{settings.get('trainer.max_epochs')} epochs; {settings.get('trainer.precision')}",
         ),
         ("augmentation", ", ".join(f"{name} {value:g}" for name, value in augment.items()) or "none"),
         ("balance", _balance(settings)),

@@ -7,7 +7,7 @@ from typing import Any
 from gfnet_pl.errors import UserError
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.curves import Curve, read_curves
-from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.run.folder import LAST, RunFolder
 from gfnet_pl.run.record import read_counts, read_sessions
 from gfnet_pl.run.results import Results, read_results, sha256
 
@@ -23,6 +23,7 @@ class Run:
         sessions: One entry per `gfnet fit` command that trained the run, see `record.provenance`.
         curves: (epoch, value) points by name, see `curves.read_curves`; empty if there are no TensorBoard events.
         counts: Number of pictures by split.
+        trained_epochs: Number of epochs that the run finished, or those of the checkpoint if there is no last one.
     """
 
     folder: RunFolder
@@ -31,6 +32,7 @@ class Run:
     sessions: list[dict[str, Any]]
     curves: dict[str, Curve]
     counts: dict[str, int]
+    trained_epochs: int
 
     @property
     def name(self) -> str:
@@ -60,11 +62,13 @@ def read_if_tested(folder: RunFolder) -> Run | None:
     path = folder.checkpoint(Path(results.checkpoint["path"]).name)
     if not path.is_file() or sha256(path) != results.checkpoint["sha256"]:
         return None
+    checkpoint, last = Checkpoint.load(path), folder.checkpoint(LAST)
     return Run(
         folder=folder,
-        checkpoint=Checkpoint.load(path),
+        checkpoint=checkpoint,
         results=results,
         sessions=read_sessions(folder),
         curves=read_curves(folder),
         counts=read_counts(folder),
+        trained_epochs=Checkpoint.load(last).epochs if last.is_file() else checkpoint.epochs,
     )

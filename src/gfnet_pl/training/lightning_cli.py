@@ -295,7 +295,8 @@ class GFNetCLI(LightningCLI):
             title = (
                 f"{results.checkpoint['path']} ({results.checkpoint['stage']}, {results.checkpoint['epochs']} epochs)"
             )
-            Console().print(figures_table(results.figures, title=title, caption=results.source))
+            table = figures_table(results.figures, results.known, title=title, caption=results.source)
+            Console().print(table)
             if results.gap:
                 Console().print(results.gap.sentence, highlight=False)
 

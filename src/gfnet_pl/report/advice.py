@@ -1,0 +1,102 @@
+"""What to do next, derived from a run's figures: a few steps, the most useful one first."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gfnet_pl.evaluation.figures import People
+from gfnet_pl.report.analysis import Analysis, Missing
+from gfnet_pl.report.words import percent, trusted
+from gfnet_pl.run.run import Run
+
+_MOST = 4
+_WIDE_GAP = 0.03  # of accuracy, from which new people are worth a step of their own
+_STILL_RISING = 0.005  # of accuracy per epoch
+_MANY_TWINS = 0.2
+
+
+class Step(NamedTuple):
+    """Something to do.
+
+    Attributes:
+        what: What to do, in a few words.
+        why: The figure behind it.
+        command: What to type; default: nothing.
+        link: A section of the page that shows more; default: none.
+    """
+
+    what: str
+    why: str
+    command: str = ""
+    link: str = ""
+
+
+def next_steps(run: Run, analysis: Analysis) -> list[Step]:
+    """At most four steps. The last one is how to use the net."""
+    steps = [*_people(run), *_twins(run, analysis), *_longer(run), *_mistakes(run, analysis)]
+    return [*steps[: _MOST - 1], _use(run)]
+
+
+def _people(run: Run) -> list[Step]:
+    name, results = trusted(run), run.results
+    if People.of(name, results.figures[name], results.known) is not People.NEW:
+        return [
+            Step(
+                "Find out how good it is for new people",
+                "Say which pictures belong to one person (or session, or video), and keep some people for the test.",
+                "gfnet fit … --data.group_by '(signer[0-9]+)' --data.split_by group --data.unseen_groups 5",
+            )
+        ]
+    gap = results.gap
+    if gap is None or gap.difference < _WIDE_GAP or gap.low <= 0:
+        return []
+    why = f"Accuracy falls by {100 * gap.difference:.0f} points on people it has not seen"
+    if not any(value for key, value in run.checkpoint.settings.items() if key.startswith("data.augment.")):
+        return [
+            Step(
+                "Vary the training pictures",
+                f"{why}.",
+                "gfnet fit --config base.yaml --config quick.yaml --config robust.yaml",
+            )
+        ]
+    return [Step("Add pictures of more people to training", f"{why}. More pictures of the same people help less.")]
+
+
+def _twins(run: Run, analysis: Analysis) -> list[Step]:
+    if isinstance(analysis.pictures, Missing):
+        return []
+    name = trusted(run)
+    share = analysis.pictures.leaks.get(name, 0.0)
+    if share < _MANY_TWINS:
+        return []
+    why = f"At least {percent(share)} of the {name} pictures have a near twin in training, so {name} measures memory."
+    return [Step("Split by person and not by picture", why, f"gfnet audit {run.results.root or ''}".strip())]
+
+
+def _longer(run: Run) -> list[Step]:
+    curve = [value for _, value in run.curves.get("val/accuracy", [])]
+    if len(curve) < 3 or max(curve) > curve[-1] or min(np.diff(curve[-3:])) < _STILL_RISING:
+        return []
+    points = 100 * (curve[-1] - curve[-3])
+    why = f"Validation accuracy was still rising, by {points:.0f} points in the last two epochs."
+    return [Step("Train longer", why, f"gfnet fit … --trainer.max_epochs {2 * run.trained_epochs}", "curves")]
+
+
+def _mistakes(run: Run, analysis: Analysis) -> list[Step]:
+    if isinstance(analysis.pictures, Missing) or not analysis.pictures.overlap.pairs:
+        return []
+    pair, classes = analysis.pictures.overlap.pairs[0], run.results.classes
+    a, b = classes[pair.a], classes[pair.b]
+    verdict = analysis.pictures.overlap.explanation.verdict.partition(":")[0]
+    why = f"They were mistaken for each other {pair.a_as_b + pair.b_as_a} times, more than any other two."
+    cause = {
+        "Mostly in the pixels": " The errors are mostly in the pixels: the pictures themselves are alike.",
+        "Mostly in the net": " The errors are mostly in the net, and not in the pixels: it could learn these classes.",
+    }
+    return [Step(f"Look at the pictures of {a} and {b}", why + cause.get(verdict, ""), link="confusion")]
+
+
+def _use(run: Run) -> Step:
+    why = "One row per picture: what it shows, how probable that is, and whether to accept it."
+    words = f"gfnet predict --ckpt_path {run.checkpoint.path} --data.predict_paths PICTURES"
+    return Step("Use it on your own pictures", why, words)
