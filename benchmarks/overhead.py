@@ -38,7 +38,7 @@ def bare_loop(trainer: Trainer, model: LightningModule) -> list[float]:
     ends = []
     for batch in data.train_dataloader():
         batch = data.on_after_batch_transfer(batch, 0)
-        with torch.autocast("cpu", torch.bfloat16):
+        with trainer.precision_plugin.forward_context():
             logits = net(batch.images)
         loss = F.cross_entropy(logits.float(), batch.labels)
         optimizer.zero_grad()

@@ -199,7 +199,7 @@ class GFNetClassifier(LightningModule):
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        parameters = (parameter for parameter in self.net.parameters() if parameter.requires_grad)
         loss = mean_loss(self._training_loss, self._parts(batch), parameters)
         self._watch(loss.detach())
         trainer: Any = self.trainer  # its type does not declare log_every_n_steps

@@ -6,7 +6,7 @@ freed before the next part begins. The gradient is the same as that of the whole
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -40,10 +40,12 @@ def in_parts(batch: Batch, numbers: int, device: torch.device) -> list[Batch]:
 def largest_activation(net: GFNet) -> int:
     """How many numbers the largest activation of one image has: the hidden activation of an MLP."""
     height, width = net.map_size
-    return height * width * max(module.out_features for module in net.blocks.modules() if isinstance(module, nn.Linear))
+    block: Any = net.blocks[0]  # a ModuleList does not know the type of what it holds
+    hidden, dim = block.mlp.fc1.weight.shape
+    return int(height * width * max(hidden, dim))
 
 
-def mean_loss(loss_of: Callable[[Batch], Tensor], parts: list[Batch], parameters: Sequence[nn.Parameter]) -> Tensor:
+def mean_loss(loss_of: Callable[[Batch], Tensor], parts: list[Batch], parameters: Iterable[nn.Parameter]) -> Tensor:
     """The mean loss of a whole batch, computed part by part.
 
     Args:
@@ -56,6 +58,7 @@ def mean_loss(loss_of: Callable[[Batch], Tensor], parts: list[Batch], parameters
     """
     if len(parts) == 1:
         return loss_of(parts[0])
+    parameters = list(parameters)
     total = sum(len(part.labels) for part in parts)
     losses: list[Tensor] = []
     gradients: list[Tensor] = []
