@@ -13,31 +13,13 @@ from pathlib import Path
 
 from gfnet_pl import __version__
 from gfnet_pl.errors import OneLineParser, UserError, nearest, one_line, told_by_system
+from gfnet_pl.help import HELP, OF_COMMAND
 from gfnet_pl.messages import messages, say, use_plain_characters
-
-HELP = """usage: gfnet COMMAND …
-
-Train a Global Filter Network on a folder of grey pictures in class folders.
-
-  gfnet fit --config base.yaml                            train; the source study's recipe
-  gfnet fit --config base.yaml --config quick.yaml        train a small net in minutes on a CPU
-  gfnet fit --config polish.yaml --ckpt_path last.ckpt    fine-tune the newest run
-  gfnet test                                              the newest run, its best checkpoint, every test set
-  gfnet validate                                          the same on its validation split
-  gfnet predict --data.predict_paths PATH…                pictures, folders, globs -> predictions.csv
-  gfnet report                                            one page: how good it is, and why it errs
-  gfnet audit DIR                                         what a folder holds, and what its splits leak
-  gfnet hand-signs --out DIR --signers N --frames N       write the synthetic data set, of any size
-  tensorboard --logdir runs                               the dashboards
-
---data.root DIR names your own pictures; default: the embedded, synthetic hand signs.
-Every option: gfnet COMMAND --help. The version: gfnet --version
-"""
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 _IN_PACKAGE = Path(__file__).parent / "configs"
 _IN_CHECKOUT = Path(__file__).parents[2] / "configs"
-COMMANDS = (*TRAINER_COMMANDS, "report", "audit", "hand-signs")
+COMMANDS = (*TRAINER_COMMANDS, "report", "runs", "audit", "hand-signs")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -81,6 +63,8 @@ def _end(line: str, status: int) -> int:
 
 
 def _run(args: list[str]) -> int:
+    if args[:1] == ["help"] and args[1:]:  # gfnet help fit
+        args = [args[1], "--help"]
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -92,6 +76,14 @@ def _run(args: list[str]) -> int:
         return _hand_signs(args[1:])
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}{nearest(command, list(COMMANDS))}")
+    if command == "runs":
+        from gfnet_pl.run.listing import run_runs
+
+        run_runs(args[1:])
+        return 0
+    if command in OF_COMMAND and {"-h", "--help"} & set(args):
+        print(OF_COMMAND[command], end="")
+        return 0
     from gfnet_pl.processes import keep_freed_memory
 
     keep_freed_memory()
@@ -107,6 +99,7 @@ def _run(args: list[str]) -> int:
         return 0
     from gfnet_pl.training.lightning_cli import run_trainer
 
+    args = ["--help" if word == "--help-all" else word for word in args]
     run_trainer(_with_paths(args), args)
     return 0
 

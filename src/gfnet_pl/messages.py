@@ -107,7 +107,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def say(text: str, stream: TextIO) -> None:
     """Writes a line above the live line. In a terminal, a long one is broken between words."""
     if _is_terminal(stream):
-        wrapper = textwrap.TextWrapper(_columns(stream), subsequent_indent="  ")
+        wrapper = textwrap.TextWrapper(columns_of(stream), subsequent_indent="  ")
         wrapper.break_on_hyphens = wrapper.break_long_words = False
         text = wrapper.fill(text)
     for line in _shown:
@@ -131,7 +131,7 @@ class LiveLine:
     @property
     def columns(self) -> int:
         """The number of characters that a line may have."""
-        return _columns(self.stream)
+        return columns_of(self.stream)
 
     def is_due(self) -> bool:
         """Whether it is time to draw; never, if nothing is drawn at all."""
@@ -230,7 +230,7 @@ def _can_write(text: str, stream: TextIO) -> bool:
     return True
 
 
-def _columns(stream: TextIO) -> int:
+def columns_of(stream: TextIO) -> int:
     """The characters that a line may have. One place stays free: some terminals go to the next line after the last."""
     try:
         columns = os.get_terminal_size(stream.fileno()).columns

@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.data.splits import write_splits
@@ -25,10 +23,13 @@ from gfnet_pl.files import replacing
 from gfnet_pl.processes import cores
 from gfnet_pl.run.folder import RunFolder
 
+if TYPE_CHECKING:
+    import torch
+
 _PACKAGES = ("gfnet_pl", "torch", "lightning", "torchmetrics", "jsonargparse", "numpy", "pillow")
 
 
-def provenance(command: list[str], *, precision: str, device: torch.device, devices: int) -> dict[str, Any]:
+def provenance(command: list[str], *, precision: str, device: "torch.device", devices: int) -> dict[str, Any]:
     """How a session is made: command, time, commit, hardware and versions.
 
     Args:
@@ -40,11 +41,14 @@ def provenance(command: list[str], *, precision: str, device: torch.device, devi
     Returns:
         Plain values that JSON can store.
     """
+    import torch  # here, so that `gfnet runs` need not wait for it
+
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else device
     return {
         "command": shlex.join(["gfnet", *command]),
         "folder": str(Path.cwd()),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "process": f"{platform.node()}:{os.getpid()}",
         "commit": _commit(),
         "seed": os.environ.get("PL_GLOBAL_SEED"),
         "precision": precision,
@@ -78,6 +82,22 @@ def write_record(
     sessions = [*read_sessions(run), session]
     with replacing(run.record) as file:
         file.write(json.dumps(sessions, indent=2) + "\n")
+
+
+def end_session(run: RunFolder, facts: dict[str, Any]) -> None:
+    """Adds to the last entry of a run's record how that session ended.
+
+    Args:
+        run: The run. Without a record, nothing is written.
+        facts: Plain values that JSON can store.
+
+    Raises:
+        UserError: The record cannot be read.
+    """
+    if sessions := read_sessions(run):
+        sessions[-1] |= facts
+        with replacing(run.record) as file:
+            file.write(json.dumps(sessions, indent=2) + "\n")
 
 
 def read_sessions(run: RunFolder) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range, told_by_system
 from gfnet_pl.evaluation.figures import figures_table
 from gfnet_pl.files import check_output, replacing
+from gfnet_pl.help import tell_our_defaults
 from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
@@ -31,6 +32,7 @@ from gfnet_pl.run.results import Results, read_calibration, write_results
 from gfnet_pl.training.callbacks import LastWithinEpoch, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
+from gfnet_pl.training.ending import Ending
 from gfnet_pl.training.mistakes import of_lightning, of_parser
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.precision import choose_precision
@@ -108,6 +110,8 @@ class GFNetCLI(LightningCLI):
             parser.add_argument("--emphasis_from", type=str | None, default=None, help=words)
         if subcommand == "predict":
             parser.add_argument("--out", type=str, default=PREDICTIONS, help="CSV file to write.")
+        tell_our_defaults(parser)
+        parser.usage = f"gfnet {subcommand} [--config FILE]… [--OPTION VALUE]…"
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -192,7 +196,7 @@ class GFNetCLI(LightningCLI):
         callbacks: list[Callback] = [Progress()] if shows_progress else []
         if self.subcommand == "fit":
             callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts(), Filters()]
-            callbacks += [Classes(), HyperParameters(), Throughput()]
+            callbacks += [Classes(), HyperParameters(), Throughput(), Ending()]
             callbacks += [
                 ModelCheckpoint(
                     filename=Path(BEST).stem,

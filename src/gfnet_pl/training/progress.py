@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, Timer
+from lightning.pytorch.callbacks import ProgressBar, Timer
 
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.evaluation.intervals import wilson
 from gfnet_pl.messages import LiveLine
-from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import LAST, RunFolder
 from gfnet_pl.training.classifier import GFNetClassifier
+from gfnet_pl.training.ending import Best, best_epoch
 
 
 class Progress(ProgressBar):
@@ -158,8 +158,9 @@ class Progress(ProgressBar):
     def _say_end(self, trainer: Trainer, pl_module: LightningModule, *, stopped: bool) -> None:
         assert self._start is not None  # as the callers know
         spent, epochs = duration(time.monotonic() - self._start), trainer.current_epoch
-        if best := _best(trainer, pl_module):
-            self._say(best)
+        assert isinstance(pl_module, GFNetClassifier)  # the command line creates no other class
+        if best := best_epoch(trainer, pl_module):
+            self._say(_in_words(best))
         ends = f"{'stopped after ' if stopped else ''}{epochs} epoch{'' if epochs == 1 else 's'}, {spent}"
         self._say(f"{ends}; run: {self._run.path if self._run else 'not kept'}")
         if self._run and stopped and self._run.checkpoint(LAST).is_file():
@@ -168,21 +169,12 @@ class Progress(ProgressBar):
             self._say("next: gfnet test")
 
 
-def _best(trainer: Trainer, pl_module: LightningModule) -> str:
-    """The line about the best epoch; "" where nothing was validated."""
-    assert isinstance(pl_module, GFNetClassifier)  # the command line creates no other class
-    kept = [
-        each for each in _callbacks(trainer) if isinstance(each, ModelCheckpoint) and each.monitor == "val/accuracy"
-    ]
-    if not kept or kept[0].best_model_score is None or "val" not in pl_module.scores:
-        return ""
-    path, images = Path(kept[0].best_model_path), pl_module.scores["val"].images
-    right = round(float(kept[0].best_model_score) * images)
-    low, high = wilson(right, images)
+def _in_words(best: Best) -> str:
+    low, high = wilson(best.right, best.images)
     return (
-        f"best: epoch {Checkpoint.load(path).epochs}, val {right / images:.1%}, "
-        f"95 % interval {100 * low:.1f} to {100 * high:.1f} ({right:,} of {images:,})"
-    ).replace("%,", " %,", 1)
+        f"best: epoch {best.epoch}, val {100 * best.val_accuracy:.1f} %, "
+        f"95 % interval {100 * low:.1f} to {100 * high:.1f} ({best.right:,} of {best.images:,})"
+    )
 
 
 def _callbacks(trainer: Any) -> list[Callback]:  # noqa: ANN401  (the type of Trainer does not declare them)

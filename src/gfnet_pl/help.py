@@ -1,0 +1,135 @@
+"""The words of `gfnet --help` and `gfnet COMMAND --help`: what people set. `--help-all` lists the rest.
+
+No package is imported here, so that they appear at once. A test compares them with the parsers.
+"""
+
+import argparse
+import re
+
+HELP = """usage: gfnet COMMAND …
+
+Train a Global Filter Network on a folder of grey pictures in class folders.
+
+  gfnet fit --config base.yaml              train by the source study's recipe
+  gfnet fit --config base.yaml --config quick.yaml --config robust.yaml
+                                            a small net, in minutes on a CPU
+  gfnet fit --config polish.yaml --ckpt_path last.ckpt
+                                            fine-tune the newest run
+  gfnet test                                score it on every test set
+  gfnet validate                            score it on its validation set
+  gfnet predict --data.predict_paths PATH…  classify pictures, folders, globs
+  gfnet report                              one page: how good, and why it errs
+  gfnet runs                                list the runs in ./runs
+  gfnet audit DIR                           what a folder holds, what splits leak
+  gfnet hand-signs --out DIR                write synthetic data of any size
+  tensorboard --logdir runs                 the dashboards
+
+--data.root DIR: your pictures. Default: the embedded, synthetic hand signs.
+gfnet COMMAND --help: what a command can be told. gfnet --version: the version.
+"""
+
+_FIT = """usage: gfnet fit [--config FILE]… [--OPTION VALUE]…
+
+Trains a net; the run is kept in runs/STAGE/version_N. For instance:
+  gfnet fit --config base.yaml --config quick.yaml --config robust.yaml
+A config is a file, or base, quick, robust or polish.yaml of the package. Later
+ones win over earlier ones, options over configs. In (): without a config.
+
+  --ckpt_path FILE             resume a run, or start from its weights where the
+                               stage is another; last.ckpt: of the newest run
+  --stage NAME                 the run's folder below runs (base)
+  --seed_everything N          of weights, splits, order, augmentation (1)
+pictures
+  --data.root DIR              class folders, or a .csv (embedded hand signs)
+  --data.classes "[A, B]"      only these (all)
+  --data.on_broken skip        leave broken pictures out (error)
+  --data.group_by RULE         what belongs together: a pattern on the path like
+                               "(signer[0-9]+)", blocks, or near-duplicates
+  --data.split_by group        validate on other groups (image)
+  --data.unseen_groups N       groups kept for the unseen set (0)
+  --data.val_fraction X        share kept for validation (0.1)
+  --data.holdout_per_class N   further pictures kept for a test (0)
+  --data.balanced true         draw all classes equally often (false)
+  --data.batch_size N          pictures per step and device (512)
+  --data.augment.rotation X    degrees; also scale, shift, brightness … (0)
+net
+  --model.dim N                channels (256)
+  --model.depth N              blocks (12)
+  --model.image_size N         pixels; pictures are stretched to it (96)
+  --model.lr X                 peak learning rate (0.001)
+  --model.weight_decay X       of AdamW (1e-06)
+  --model.warmup_epochs X      before the cosine (5)
+  --model.pretrained FILE      the authors' weights to start from
+training
+  --trainer.max_epochs N       (20)
+  --trainer.max_time DD:HH:MM:SS   stop then
+  --trainer.precision X        32-true or bf16-mixed
+  --trainer.accelerator X      cpu or gpu, with --trainer.devices N (auto)
+All options: gfnet fit --help-all
+"""
+
+_CHECKPOINT = """  --ckpt_path FILE             default: best.ckpt, the best of the newest run;
+                               last.ckpt: its last epoch
+"""
+
+_MACHINE = """  --data.batch_size N          pictures per step; default: as in training
+  --trainer.accelerator X      cpu or gpu, with --trainer.devices N (auto)
+"""
+
+_TEST = f"""usage: gfnet test [--ckpt_path FILE] [--OPTION VALUE]…
+
+Scores a checkpoint on every set of its run: val, test, holdout and unseen, as
+far as there are such. Shows the figures with their 95 % intervals, and writes
+predictions, figures and calibration into the run. Settings, splits and classes
+are those of the run.
+
+{_CHECKPOINT}  --data.root DIR              where the run's pictures are now
+{_MACHINE}
+All options: gfnet test --help-all
+"""
+
+_VALIDATE = f"""usage: gfnet validate [--ckpt_path FILE] [--OPTION VALUE]…
+
+Scores a checkpoint on its run's validation set, and writes nothing.
+
+{_CHECKPOINT}  --data.root DIR              where the run's pictures are now
+{_MACHINE}
+All options: gfnet validate --help-all
+"""
+
+_PREDICT = f"""usage: gfnet predict --data.predict_paths PATH… [--OPTION VALUE]…
+
+Classifies pictures: a row each with path, prediction, probability, the three
+likeliest classes, and whether to accept it.
+
+  --data.predict_paths PATH…   pictures, folders, globs
+  --out FILE.csv               (predictions.csv)
+{_CHECKPOINT}{_MACHINE}
+All options: gfnet predict --help-all
+"""
+
+OF_COMMAND = {"fit": _FIT, "test": _TEST, "validate": _VALIDATE, "predict": _PREDICT}
+
+_OURS = {  # where Lightning's words are not true of this command
+    "seed_everything": "Seed of weights, splits, order and augmentation; true draws one.",
+    "ckpt_path": "A checkpoint; last.ckpt and best.ckpt mean those of the newest run.",
+    "weights_only": "Not used: checkpoints are always read as weights and plain values.",
+    "trainer.max_epochs": "Stop after this number of epochs. -1: no end by epochs.",
+    "trainer.max_steps": "Stop after this number of optimizer steps. -1: no end by steps.",
+    "trainer.logger": "false keeps no run. Otherwise TensorBoard logs to runs/<stage>/version_N.",
+    "trainer.callbacks": "Callbacks in addition to those of this command.",
+    "trainer.gradient_clip_val": "Clip gradients to this norm.",
+    "trainer.enable_checkpointing": "Leave it: fit writes best.ckpt and last.ckpt.",
+    "trainer.enable_progress_bar": "Show the lines of the epochs and the live bar.",
+    "trainer.enable_model_summary": "Show Lightning's table of the net's parts.",
+    "trainer.use_distributed_sampler": "Leave it: the data module divides the data by device.",
+    "trainer.default_root_dir": "Where checkpoints go if there is no logger; runs are in ./runs.",
+}
+_OTHER_DEFAULT = re.compile(r"\s*(By default it will be set to|If not set, defaults to|Default:) ``.*?``\.?")
+
+
+def tell_our_defaults(parser: argparse.ArgumentParser) -> None:
+    """Takes from a parser's help what Lightning says about its own defaults, which are not always ours."""
+    for action in parser._actions:
+        if action.help:
+            action.help = _OURS.get(action.dest) or _OTHER_DEFAULT.sub("", action.help)

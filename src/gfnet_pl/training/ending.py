@@ -1,0 +1,81 @@
+"""How a session of training ended: its best epoch, and an entry about it in the run's record."""
+
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from gfnet_pl.errors import one_line
+from gfnet_pl.run.checkpoint import Checkpoint
+from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.run.record import end_session
+from gfnet_pl.training.classifier import GFNetClassifier
+
+
+@dataclass(frozen=True)
+class Best:
+    """The epoch with the highest validation accuracy.
+
+    Attributes:
+        epoch: Its number, from 1.
+        val_accuracy: 0 to 1.
+        right: Validation pictures that are right.
+        images: All validation pictures.
+    """
+
+    epoch: int
+    val_accuracy: float
+    right: int
+    images: int
+
+
+def best_epoch(trainer: Trainer, classifier: GFNetClassifier) -> Best | None:
+    """The epoch of best.ckpt; None if nothing was validated."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # its type does not declare them
+    kept = [each for each in callbacks if isinstance(each, ModelCheckpoint) and each.monitor == "val/accuracy"]
+    if not kept or kept[0].best_model_score is None or "val" not in classifier.scores:
+        return None
+    share, images = float(kept[0].best_model_score), classifier.scores["val"].images
+    right = round(share * images)
+    return Best(Checkpoint.load(Path(kept[0].best_model_path)).epochs, right / max(1, images), right, images)
+
+
+class Ending(Callback):
+    """Writes into the run's record when and how this session ended.
+
+    The state is "finished" if all epochs were trained, "failed" after an error, and otherwise "stopped": by Ctrl-C, a
+    signal, a limit of time, or early stopping. A session that was killed has no such entry.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = trainer.log_dir  # asks all devices
+        self._run = RunFolder(Path(folder)) if trainer.logger and folder and trainer.is_global_zero else None
+        self._start = time.monotonic()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        ended = trainer.max_epochs is not None and trainer.current_epoch >= trainer.max_epochs > 0
+        steps = 0 < trainer.max_steps <= trainer.global_step
+        self._write(trainer, pl_module, state="finished" if ended or steps else "stopped")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Exception):
+            self._write(trainer, pl_module, state="failed", reason=one_line(exception))
+        else:
+            self._write(trainer, pl_module, state="stopped", reason=type(exception).__name__)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, **how: Any) -> None:  # noqa: ANN401
+        if getattr(self, "_run", None) is None:  # it did not begin, or another device writes
+            return
+        assert self._run is not None and isinstance(pl_module, GFNetClassifier)  # the command line creates no other
+        best = best_epoch(trainer, pl_module)
+        facts = {
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self._start, 1),
+            "epochs": trainer.current_epoch,
+            "best": best and asdict(best),
+        }
+        end_session(self._run, how | facts)
