@@ -55,7 +55,9 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
 def test_the_readme_s_commands_are_understood(workplace, line, monkeypatch, capsys):
     monkeypatch.setattr("gfnet_pl.hand_signs.files.write_hand_signs", lambda out, **_: out)
     command, *options = shlex.split(line.removeprefix(".venv/bin/"))[1:]
-    if command == "fit":
+    if "--help" in options:
+        assert main([command, *options]) == 0
+    elif command == "fit":
         if "--ckpt_path" in options:  # there is no run here
             at = options.index("--ckpt_path")
             del options[at : at + 2]
