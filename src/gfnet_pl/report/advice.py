@@ -59,7 +59,7 @@ def _people(run: Run) -> list[Step]:
                 "gfnet fit --config base.yaml --config quick.yaml --config robust.yaml",
             )
         ]
-    return [Step("Add pictures of more people to training", f"{why}. More pictures of the same people help less.")]
+    return [Step("Add pictures of more people to training", f"{why}.")]
 
 
 def _twins(run: Run, analysis: Analysis) -> list[Step]:
