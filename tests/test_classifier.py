@@ -9,6 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from gfnet_pl import GFNet, GFNetClassifier, ImageDataModule
 from gfnet_pl.errors import UserError
 from gfnet_pl.training.classifier import Score, SetMetrics
+from gfnet_pl.training.trainer_options import MONITORS
 
 NET = {"image_size": 16, "patch_size": 4, "dim": 16, "depth": 1, "dropout": 0.0, "drop_path": 0.0}
 
@@ -60,6 +61,7 @@ def test_it_learns_and_reports_its_scores(pictures):
     model = GFNetClassifier(lr=5e-3, warmup_epochs=1, **NET)
     trainer, _ = fit(pictures, model, max_epochs=15)
     assert trainer.callback_metrics["val/accuracy"] == 1
+    assert set(MONITORS) <= trainer.callback_metrics.keys()
     trainer.test(model, datamodule=trainer.datamodule, verbose=False)
     assert {name: score.images for name, score in model.scores.items()} == {"val": 6, "test": 12, "unseen": 15}
     assert model.scores["test"].accuracy == 1

@@ -57,8 +57,9 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _end(line: str, status: int) -> int:
-    with suppress(OSError):  # nobody reads standard error
-        say(f"gfnet: {line}", sys.stderr)
+    if sys.stderr:
+        with suppress(OSError):  # nobody reads it
+            say(f"gfnet: {line}", sys.stderr)
     return status
 
 

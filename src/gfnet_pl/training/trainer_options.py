@@ -40,7 +40,6 @@ CHECKED = {
     "check_val_every_n_epoch": _at_least(1),
     "fast_dev_run": _at_least(0),
     "gradient_clip_val": _at_least(0),
-    "limit_predict_batches": _batches(or_none=True),
     "limit_test_batches": _batches(or_none=True),
     "limit_train_batches": _batches(or_none=False),
     "limit_val_batches": _batches(or_none=True),
@@ -58,10 +57,11 @@ CHECKED = {
     ),
 }
 
-# The one value that each of these may have here, and what to do instead.
+# The one value that each of these may have here, besides None, and what to do instead.
 FIXED: dict[str, tuple[object, str]] = {
     "barebones": (False, "it leaves out what a run is made of"),
     "enable_checkpointing": (True, "test, predict and report start from one"),
+    "limit_predict_batches": (None, "name fewer pictures"),
     "overfit_batches": (0, "give data.train_per_class"),
     "use_distributed_sampler": (False, "the data module itself divides the data"),
 }
@@ -105,7 +105,7 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
             raise UserError(f"trainer.{name} is {value}: it must be {words}")
     for name, (only, instead) in FIXED.items():
         if settings[name] not in (None, only):
-            raise UserError(f"trainer.{name} is {settings[name]}: it must be {only}; {instead}")
+            raise UserError(f"trainer.{name} is {settings[name]}: leave it out; {instead}")
     if settings["max_epochs"] is None and settings["max_steps"] == -1:
         raise UserError("trainer.max_epochs is None: give max_epochs or max_steps, or the cosine has no end")
     for callback in _added(settings["callbacks"]):
