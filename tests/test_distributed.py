@@ -16,7 +16,7 @@ GFNET = str(Path(sys.executable).with_name("gfnet"))
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, processes):
+def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, pictures, processes):
     several = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
     done = subprocess.run([GFNET, *tiny, *several], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -41,6 +41,13 @@ def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, proce
     several_wrote = Path("runs/base/version_0/predictions.csv").read_text()
     assert main(["test", *QUIET, "--trainer.devices=1", "--trainer.strategy=auto"]) == 0
     assert Path("runs/base/version_0/predictions.csv").read_text() == several_wrote  # in the order of the pictures
+    given = ["--data.predict_paths", *map(str, sorted(pictures.glob("Unseen/*/0[01].png"))), "--data.batch_size=2"]
+    for out, devices in (("one.csv", 1), ("several.csv", processes)):
+        command = [GFNET, "predict", *QUIET, f"--out={out}", *given, f"--trainer.devices={devices}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert Path("several.csv").read_text() == Path("one.csv").read_text()
+    assert len(Path("one.csv").read_text().splitlines()) == 7
 
 
 def test_processes_together_train_as_one_with_their_batches_together(tiny):

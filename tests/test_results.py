@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from gfnet_pl.cli import main
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.evaluation.calibration import probabilities
 from gfnet_pl.run.folder import RunFolder
-from gfnet_pl.run.results import read_calibration, read_results
+from gfnet_pl.run.results import read_calibration, read_results, write_results
 from gfnet_pl.training.classifier import GFNetClassifier
 
 RUN = Path("runs/base/version_0")
@@ -133,6 +134,39 @@ def test_figures_of_a_part_of_a_set_are_refused(tested, capsys, command, option)
     assert main([command, *QUIET, "--data.batch_size=4", f"--trainer.{option}=0.5"]) == 2
     assert "only 4 of 6 val pictures were scored" in last_line(capsys)
     assert (RUN / "metrics.json").read_text() == before
+
+
+@pytest.mark.parametrize("option", ["--trainer.limit_test_batches=0", "--trainer.strategy=ddp_spawn"])
+def test_a_test_of_nothing_replaces_nothing(tested, capsys, monkeypatch, option):
+    if "spawn" in option:  # without its two processes: what matters is that their outputs do not come back
+        monkeypatch.setattr("gfnet_pl.training.outputs.KeepOutputs.on_test_epoch_end", lambda *_: None)
+        option = "--trainer.strategy=auto"
+    before = {path: path.read_bytes() for path in RUN.rglob("*") if path.suffix in (".csv", ".json", ".npz")}
+    assert main(["test", *QUIET, option]) == 2
+    assert "none of the val pictures was scored, so nothing is written" in last_line(capsys)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_results_are_replaced_together_or_not_at_all(tested, monkeypatch):
+    """A disk that is full in the middle leaves the files of one test, not of two."""
+    before = {path: path.read_bytes() for path in RUN.rglob("*") if path.suffix in (".csv", ".json", ".npz")}
+    results = read_results(RunFolder(RUN))
+    bad = replace(results, checkpoint=results.checkpoint | {"stage": object()})  # JSON cannot store it
+    monkeypatch.setattr("gfnet_pl.run.results.likeliest", lambda shares, classes: [("x", "0", "x")] * len(shares))
+    with pytest.raises(TypeError):
+        write_results(bad)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_how_a_run_was_trained_does_not_decide_how_it_is_evaluated(tiny, capsys):
+    """Batches were left out, and its devices are elsewhere."""
+    assert main([*tiny, "--trainer.max_epochs=1", "--trainer.limit_val_batches=1", "--data.batch_size=4"]) == 0
+    assert main(["validate", *QUIET]) == 0
+    assert "val" in capsys.readouterr().out
+    checkpoint = torch.load(BEST, weights_only=True)
+    checkpoint["gfnet_pl"]["config"]["trainer"] |= {"devices": 8, "num_nodes": 2, "accelerator": "gpu"}
+    torch.save(checkpoint, BEST)
+    assert main(["test"]) == 0
 
 
 def test_one_class_can_be_trained_and_tested(tiny, pictures):

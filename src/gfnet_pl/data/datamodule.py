@@ -122,11 +122,14 @@ class ImageDataModule(LightningDataModule):
             self.predict_files = find_pictures(self.predict_paths or [])
             images = read_all(self.predict_files, self.size)
             self.sets["predict"] = ImageArray(images, np.arange(len(images)), np.full(len(images), -1))
+            self._refuse_idle_devices(["predict"])
             return
         self._settle()
         for split in {"fit": ["train", "val"], "validate": ["val"], "test": self.evaluated}[stage]:
             if split not in self.sets:
                 self.sets[split] = self._set(split)
+        if stage in ("validate", "test"):
+            self._refuse_idle_devices(self.evaluated if stage == "test" else ["val"])
         if stage == "fit" and not self.splits_file:  # a run that goes on with another's splits has been told
             self._warn_of_leaks()
 
@@ -255,6 +258,12 @@ class ImageDataModule(LightningDataModule):
             for name, share, count in zip(self.classes, shares, counts, strict=True)
         )
         log.info("images an epoch by class, and how often each of them comes: %s", told)
+
+    def _refuse_idle_devices(self, splits: list[str]) -> None:
+        """Raises an error if a device would have no batch: it would skip its turn, and the others wait for it."""
+        ranks, most = self._ranks()["ranks"], max(len(self.sets[split]) for split in splits)
+        if most < ranks:
+            raise UserError(f"trainer.devices: {ranks} devices for {most} pictures; give --trainer.devices 1")
 
     def _ranks(self) -> dict[str, int]:
         trainer = self.trainer

@@ -9,7 +9,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,6 +106,7 @@ class Results:
         checkpoint: Checkpoint,
         sets: dict[str, SetResults],
         *,
+        expected: Sequence[str],
         source: str,
         root: str | None,
         trained: Iterable[Picture],
@@ -115,15 +116,18 @@ class Results:
         Args:
             checkpoint: The checkpoint that was evaluated.
             sets: Results by name of the set.
+            expected: Names of the sets that must be there.
             source: See the attribute.
             root: The data's folder or manifest as in the command; None for the embedded data.
             trained: The training pictures.
 
         Raises:
-            UserError: Only a part of a set was evaluated, or an output of the net is not finite.
+            UserError: Nothing or only a part of a set was evaluated, or an output of the net is not finite.
         """
+        for name in expected:
+            each = sets.get(name)
+            refuse_a_part(name, len(each.logits) if each else 0, len(each.labels) if each else 0)
         for name, each in sets.items():
-            _refuse_a_part(name, each)
             _refuse_bad_outputs(name, each)
         groups = {picture.group for picture in trained} | {""}
         return cls(
@@ -169,11 +173,23 @@ class Results:
         return probabilities(part.logits, self.calibration.temperature)
 
 
-def _refuse_a_part(name: str, each: SetResults) -> None:
-    if not each.is_whole:
+def refuse_a_part(name: str, done: int, total: int) -> None:
+    """Raises an error unless all pictures were evaluated: what a part gives would pass for that of the whole.
+
+    Args:
+        name: Which pictures, for the message.
+        done: Number of pictures with outputs.
+        total: Number of pictures.
+    """
+    if not done:
         raise UserError(
-            f"only {len(each.logits):,} of {len(each.labels):,} {name} pictures were scored, and figures of a part "
-            "would pass for those of the whole: drop --trainer.limit_…_batches and --trainer.fast_dev_run"
+            f"none of the {name} pictures was scored, so nothing is written: drop --trainer.limit_…_batches, and let "
+            "--trainer.strategy be one that scores in this process (ddp, not ddp_spawn)"
+        )
+    if done != total:
+        raise UserError(
+            f"only {done:,} of {total:,} {name} pictures were scored, and figures of a part would pass for those of "
+            "the whole: drop --trainer.limit_…_batches and --trainer.fast_dev_run"
         )
 
 
@@ -195,17 +211,6 @@ def write_results(results: Results) -> RunFolder:
     """
     checkpoint = Path(results.checkpoint["path"])
     run = run_of(checkpoint) or RunFolder(checkpoint.parent)
-    with replacing(run.predictions) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        for name, each in results.sets.items():
-            named_rows = likeliest(results.probabilities(each), results.classes)
-            for picture, named in zip(each.pictures, named_rows, strict=True):
-                writer.writerow((picture.path, name, picture.group, picture.label, *named))
-    arrays = {f"{name}/logits": each.logits for name, each in results.sets.items()}
-    arrays |= {f"{name}/features": each.features for name, each in results.sets.items()}
-    with replacing(run.outputs, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
     calibration = {
         "fitted_on": FITTED_ON if FITTED_ON in results.sets else None,
         "sha256": results.checkpoint["sha256"],
@@ -225,10 +230,23 @@ def write_results(results: Results) -> RunFolder:
             for name, each in results.figures.items()
         },
     }
-    with replacing(run.metrics) as file:
-        file.write(json.dumps(record, indent=1, allow_nan=False) + "\n")
-    with replacing(calibration_beside(checkpoint)) as file:
-        file.write(json.dumps(calibration, indent=1) + "\n")
+    arrays = {f"{name}/logits": each.logits for name, each in results.sets.items()}
+    arrays |= {f"{name}/features": each.features for name, each in results.sets.items()}
+    with (  # all are written before the first replaces an older one
+        replacing(run.predictions) as rows,
+        replacing(run.outputs, "wb") as outputs,
+        replacing(run.metrics) as metrics,
+        replacing(calibration_beside(checkpoint)) as beside,
+    ):
+        writer = csv.writer(rows, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for name, each in results.sets.items():
+            named_rows = likeliest(results.probabilities(each), results.classes)
+            for picture, named in zip(each.pictures, named_rows, strict=True):
+                writer.writerow((picture.path, name, picture.group, picture.label, *named))
+        np.savez(outputs, allow_pickle=False, **arrays)
+        metrics.write(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        beside.write(json.dumps(calibration, indent=1) + "\n")
     return run
 
 

@@ -224,14 +224,14 @@ class GFNetClassifier(LightningModule):
         return self._evaluation_step(batch, self.test_sets[dataloader_idx])
 
     def _evaluation_step(self, batch: Batch, split: str) -> dict[str, Tensor]:
-        features = torch.cat([self.net.features(part.images) for part in self._parts(batch)])
-        logits = self.net.head(features)
-        self._shared_step(batch, logits, split)
-        return {"logits": logits, "features": features}
+        outputs = self.predict_step(batch, 0)
+        self._shared_step(batch, outputs["logits"], split)
+        return outputs
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the logits (B, classes) of a batch."""
-        return torch.cat([self(part.images) for part in self._parts(batch)]).float()
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Returns the logits (B, classes) of a batch, and the features (B, dim) that they are computed from."""
+        features = torch.cat([self.net.features(part.images) for part in self._parts(batch)])
+        return {"logits": self.net.head(features), "features": features}
 
     @property
     def test_sets(self) -> list[str]:

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -28,7 +27,7 @@ from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RUNS, RunFolder, find_checkpoint
 from gfnet_pl.run.predictions import write_predictions
-from gfnet_pl.run.results import Results, read_calibration, write_results
+from gfnet_pl.run.results import Results, read_calibration, refuse_a_part, write_results
 from gfnet_pl.training.callbacks import LastWithinEpoch, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
@@ -273,7 +272,7 @@ class GFNetCLI(LightningCLI):
             raise UserError("data.predict_paths: name pictures, folders or globs")
         check_output("--out", self._get(self.config, "out"))
         self._evaluated(model)
-        self.trainer.predict(model, **kwargs)
+        self.trainer.predict(model, **kwargs | {"return_predictions": False})  # KeepOutputs collects them
 
     def _evaluated(self, model: GFNetClassifier) -> None:
         """Loads the weights of the checkpoint. Lightning's own loading would also expect the callbacks of training."""
@@ -284,7 +283,7 @@ class GFNetCLI(LightningCLI):
 
     def after_test(self) -> None:
         """Writes the predictions, the figures and the calibration into the run, and shows the figures."""
-        results = self._results()
+        results = self._results(self.datamodule.evaluated)
         self._show(results)
         if self.trainer.is_global_zero:
             run = write_results(results)
@@ -292,7 +291,7 @@ class GFNetCLI(LightningCLI):
 
     def after_validate(self) -> None:
         """Shows the figures of the validation set."""
-        self._show(self._results())
+        self._show(self._results(["val"]))
 
     def _show(self, results: Results) -> None:
         if self.trainer.is_global_zero:
@@ -304,12 +303,13 @@ class GFNetCLI(LightningCLI):
             if results.gap:
                 Console().print(results.gap.sentence, highlight=False)
 
-    def _results(self) -> Results:
+    def _results(self, expected: list[str]) -> Results:
         data: ImageDataModule = self.datamodule
         assert self.checkpoint is not None  # as in _evaluated
         return Results.of(
             self.checkpoint,
             self.outputs.sets,
+            expected=expected,
             source=data.source,
             root=data.root,
             trained=[picture for picture in data.pictures if picture.split == "train"],
@@ -324,9 +324,10 @@ class GFNetCLI(LightningCLI):
         if calibration is None:
             words = "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it"
             log.warning(words, checkpoint.path)
-        logits = torch.cat(self.trainer.predict_loop.predictions).numpy()
-        write_predictions(out, files, logits, checkpoint.classes, calibration)
-        log.info("%d pictures by %s: %s", len(files), checkpoint.path, out)
+        refuse_a_part("given", len(self.outputs.predicted), len(files))
+        if self.trainer.is_global_zero:
+            write_predictions(out, files, self.outputs.predicted, checkpoint.classes, calibration)
+            log.info("%d pictures by %s: %s", len(files), checkpoint.path, out)
 
 
 def _take_emphasis(said: dict[str, Any]) -> bool:

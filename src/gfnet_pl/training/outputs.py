@@ -14,18 +14,23 @@ from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.run.results import SetResults
 from gfnet_pl.training.classifier import GFNetClassifier
 
+_Floats = npt.NDArray[np.float32]
 _Part = tuple[npt.NDArray[np.int64], Tensor, Tensor]
 
 
 class KeepOutputs(Callback):
-    """Collects the outputs of each validation and test.
+    """Collects the outputs of each validation, test and prediction.
 
     Attributes:
-        sets: The outputs of the last validation or test by set, available once it has ended.
+        sets: The outputs of the last validation or test by set, available once it has ended. A set of which nothing was
+            evaluated has no rows. With a strategy that starts processes of its own (ddp_spawn) there is no set.
+        predicted: (N, classes) float32 logits of the pictures to predict, in their order; fewer rows if only a part was
+            predicted.
     """
 
     def __init__(self) -> None:
         self.sets: dict[str, SetResults] = {}
+        self.predicted = np.empty((0, 0), np.float32)
         self._parts: dict[str, list[_Part]] = defaultdict(list)
 
     def on_validation_batch_end(
@@ -60,6 +65,22 @@ class KeepOutputs(Callback):
         assert isinstance(pl_module, GFNetClassifier)
         self._put_together(pl_module.test_sets, trainer)
 
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        loader: Any = trainer.predict_dataloaders
+        self._keep("predict", loader.sampler[batch_idx].images, outputs)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.predicted, _ = self._collected("predict", trainer)
+        self._parts.clear()
+
     def _keep(self, split: str, places: npt.NDArray[np.int64], outputs: dict[str, Tensor]) -> None:
         # Outputs stay on their device until the set is complete: copying each batch would mean to wait for the GPU.
         self._parts[split].append((places, outputs["logits"], outputs["features"]))
@@ -67,18 +88,26 @@ class KeepOutputs(Callback):
     def _put_together(self, splits: list[str], trainer: Trainer) -> None:
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # the command line creates no other
         self.sets = {}
-        for split in splits:  # also sets of which this rank had no batch, since all ranks must take part
-            kept = self._parts[split]
-            parts = [(places, logits.float().cpu(), features.float().cpu()) for places, logits, features in kept]
-            if trainer.world_size > 1:
-                of_ranks: list[list[_Part]] = [[] for _ in range(trainer.world_size)]
-                torch.distributed.all_gather_object(of_ranks, parts)
-                parts = [part for each in of_ranks for part in each]
-            order = torch.from_numpy(np.concatenate([places for places, _, _ in parts])).argsort()
+        for split in splits:
+            logits, features = self._collected(split, trainer)
             self.sets[split] = SetResults(
                 pictures=[picture for picture in data.pictures if picture.split == split],
                 labels=data.sets[split].labels,
-                logits=torch.cat([logits for _, logits, _ in parts])[order].numpy(),
-                features=torch.cat([features for _, _, features in parts])[order].numpy(),
+                logits=logits,
+                features=features,
             )
         self._parts.clear()
+
+    def _collected(self, split: str, trainer: Trainer) -> tuple[_Floats, _Floats]:
+        """Logits and features of a set, in its order, from all devices. All must take part, with or without a batch."""
+        kept = self._parts[split]
+        parts = [(places, logits.float().cpu(), features.float().cpu()) for places, logits, features in kept]
+        if trainer.world_size > 1:
+            of_ranks: list[list[_Part]] = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(of_ranks, parts)
+            parts = [part for each in of_ranks for part in each]
+        if not parts:
+            return np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
+        order = torch.from_numpy(np.concatenate([places for places, _, _ in parts])).argsort()
+        logits = torch.cat([logits for _, logits, _ in parts])[order].numpy()
+        return logits, torch.cat([features for _, _, features in parts])[order].numpy()

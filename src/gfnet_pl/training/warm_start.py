@@ -58,8 +58,8 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     """
     of_the_command = ("config", "ckpt_path", "weights_only", "data.predict_paths", "data.image_size", "emphasis_from")
     taken = {key: value for key, value in checkpoint.settings.items() if key not in of_the_command}
-    if subcommand != "fit":
-        taken.pop("trainer.precision", None)  # this machine may be another; the result does not depend on it
+    if subcommand != "fit":  # how it was trained, and on which machine, says nothing about how to evaluate it
+        taken = {key: value for key, value in taken.items() if not key.startswith("trainer.")} | {"trainer.devices": 1}
     elif "trainer.precision" in taken:
         taken["trainer.precision"] = taken["trainer.precision"] or FLOAT32  # null in a run of version 0.1.0
     if subcommand == "predict":
