@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import CLASSES, QUIET
 
-from gfnet_pl.cli import _with_paths, find_config, main
+from gfnet_pl.cli import _with_pictures, find_config, main
+from gfnet_pl.data.decode import read_each
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder
 
@@ -141,7 +142,7 @@ def test_predict_writes_a_row_a_picture(tiny, pictures):
     pattern = str(pictures / "Unseen" / "*" / "01.png")
     assert main(["predict", *QUIET, "--data.predict_paths", str(pictures / "Test" / "ant"), pattern]) == 0
     rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
-    assert list(rows[0]) == ["path", "prediction", "probability", "top3", "accepted"]
+    assert list(rows[0]) == ["path", "prediction", "probability", "top3", "accepted", "reason"]
     assert [row["prediction"] for row in rows] == ["ant"] * 4 + ["Cat", "ant", "bee"]
     assert {row["accepted"] for row in rows} == {""}  # there is no calibration yet
     assert rows[0]["path"] == str(pictures / "Test" / "ant" / "00.png")
@@ -159,6 +160,54 @@ def test_predict_writes_where_it_is_told_to(tiny, pictures, capsys):
     assert not Path("predictions.csv").exists()
     assert main(["predict", *QUIET, "--out=nowhere/ants.csv", *paths]) == 2
     assert "--out: nowhere is not a folder; make it first" in last_line(capsys)
+
+
+def test_predict_takes_plain_paths_shows_them_and_overwrites_nothing(tiny, pictures, capsys):
+    assert main(tiny) == 0
+    Path("predictions.csv").write_text("somebody's own")
+    first, second = pictures / "Test" / "ant" / "00.png", pictures / "Unseen" / "bee"
+    capsys.readouterr()
+    assert main(["predict", str(first), "--ckpt_path", "last.ckpt", str(second), *QUIET]) == 0
+    assert Path("predictions.csv").read_text() == "somebody's own"
+    rows = list(csv.DictReader(Path("predictions-2.csv").read_text().splitlines()))
+    assert [row["path"] for row in rows] == [str(first), *(str(second / f"0{n}.png") for n in range(5))]
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split() == ["picture", "prediction", "next", "accepted"]
+    for line, row in zip(shown[1:], rows, strict=True):
+        assert line.split()[0].endswith(row["path"][-20:])
+        assert line.split()[1:3] == [row["prediction"], f"{float(row['probability']):.0%}"]
+        assert len(line) <= 80
+    assert main(["predict", str(pictures / "Train"), *QUIET, "--out=predictions.csv"]) == 0  # asked to
+    assert len(Path("predictions.csv").read_text().splitlines()) == 61
+    assert not capsys.readouterr().out  # more than 20 are only in the file
+
+
+def test_a_broken_picture_is_a_row_and_not_the_end(tiny, pictures, capsys):
+    assert main(tiny) == 0
+    folder = pictures / "Test" / "ant"
+    (folder / "01.png").write_bytes(b"\x89PNG broken")
+    (folder / "02.png").unlink()
+    (folder / "02.png").mkdir()
+    (folder / "02.png" / "a.png").write_bytes(b"")
+    capsys.readouterr()
+    assert main(["predict", *QUIET, str(folder), str(pictures / "Test" / "bee" / "00.png")]) == 0
+    captured = capsys.readouterr()
+    rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
+    assert [row["accepted"] == "unknown" for row in rows] == [False, True, True, False, False]
+    assert rows[2]["reason"] == "it is empty"
+    assert not rows[2]["prediction"] and rows[0]["prediction"]
+    assert "unknown: it is empty" in captured.out
+    assert "5 pictures by runs/base/version_0/checkpoints/best.ckpt; 2 cannot be read" in captured.err
+    assert main(["predict", *QUIET, str(folder / "01.png")]) == 2
+    assert "none of the 1 pictures can be read, first " in last_line(capsys)
+
+
+def test_a_picture_that_may_not_be_read_is_a_row(tmp_path, monkeypatch):
+    def refuse(self, *_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert read_each([tmp_path / "a.png"], (2, 2)).broken == [(0, "Permission denied")]
 
 
 def test_predict_without_paths_asks_for_them(tiny, capsys):
@@ -211,14 +260,27 @@ def test_hand_signs_writes_a_data_set_of_the_size_asked_for(workplace, capsys):
     assert capsys.readouterr().err == "gfnet: error: gfnet hand-signs: the following arguments are required: --out\n"
 
 
-def test_words_after_predict_paths_are_one_list():
-    assert _with_paths(["predict", "--data.predict_paths", "a", "b c", "--x", "y"]) == [
-        "predict",
-        "--data.predict_paths",
-        '["a", "b c"]',
-        "--x",
-        "y",
-    ]
+@pytest.mark.parametrize(
+    ("words", "options", "paths"),
+    [
+        (["a", "b c"], [], ["a", "b c"]),
+        (["a", "--x", "y", "b", "--z=1", "c"], ["--x", "y", "--z=1"], ["a", "b", "c"]),
+        (["--data.predict_paths", "a", "b c", "--x", "y"], ["--x", "y"], ["a", "b c"]),
+        (["--data.predict_paths=a", "b"], [], ["a", "b"]),
+        (["--data.predict_paths", '["a", "b"]'], [], ["a", "b"]),
+        (["[ab]*.png", "--x=1", "--", "-c.png"], ["--x=1"], ["[ab]*.png", "-c.png"]),
+        (["--help"], ["--help"], []),
+    ],
+)
+def test_the_plain_words_of_predict_are_its_paths(words, options, paths):
+    given = ["--data.predict_paths", json.dumps(paths)] if paths else []
+    assert _with_pictures(["predict", *words]) == ["predict", *options, *given]
+
+
+def test_an_empty_path_to_predict_is_an_error(tiny, capsys):
+    assert main(tiny) == 0
+    assert main(["predict", *QUIET, ""]) == 2
+    assert "a path is empty" in last_line(capsys)
 
 
 def test_what_was_left_out_is_listed_in_the_run(tiny, pictures):

@@ -78,13 +78,18 @@ def test_splits_of_a_run_are_read_and_not_drawn(pictures, tmp_path):
     assert sorted(second.pictures) == sorted(first.pictures)
 
 
-def test_a_picture_of_the_splits_that_is_gone_is_named(pictures, tmp_path):
+def test_a_picture_of_the_splits_that_is_gone_is_left_out_and_named(pictures, tmp_path, caplog):
     first = module(pictures)
     first.setup("fit")
     write_splits(tmp_path / "splits.csv", first.pictures)
     gone = next(picture for picture in first.pictures if picture.split == "train")
     (pictures / gone.path).unlink()
-    with pytest.raises(UserError, match=f"{gone.path} does not exist"):
+    data = module(pictures, splits=str(tmp_path / "splits.csv"))
+    data.setup("fit")
+    assert data.left_out == [(gone.path, "it is gone")]
+    assert f"1 of 87 pictures are gone and left out (1 train): {gone.path}" in caplog.messages
+    pictures.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="pictures does not exist; if the pictures have moved"):
         module(pictures, splits=str(tmp_path / "splits.csv")).setup("fit")
 
 

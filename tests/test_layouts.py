@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trees
 from rich.console import Console
-from trees import write_classes, write_grey
+from trees import class_folders, split_folders, write_classes, write_grey
 
 from gfnet_pl.data.layouts import Picture, pictures_in, scan, table_of
 from gfnet_pl.errors import UserError
@@ -471,3 +471,31 @@ def test_the_table_has_a_row_a_class_a_column_a_split_totals_and_what_was_left_o
 
 def test_the_table_shows_nothing_of_what_was_left_out_where_nothing_was():
     assert "left out" not in printed(table_of([Picture("1.png", "ant", "train", "")], []))
+
+
+@pytest.mark.parametrize("where", ["", "Train", "Train/ant"])
+def test_runs_are_no_data_wherever_they_lie(tmp_path, where):
+    root = split_folders(tmp_path / "data", ("Train", "Test"))
+    before = scan(root).pictures
+    for stage in ("base", "polish"):
+        run = root / where / "runs" / stage / "version_0"
+        write_grey(run / "00000" / "default" / "sprite.png")
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "best.ckpt").touch()
+        (run / "run.json").touch()
+    found = scan(root)
+    assert found.pictures == before
+    assert found.left_out == [(f"{where}/runs/".removeprefix("/"), "a run of gfnet, no data"), *found.left_out[1:]]
+
+
+def test_a_folder_of_runs_beside_the_data_does_not_hide_it(tmp_path):
+    root = split_folders(tmp_path / "pictures", ("Train", "Test")).parent
+    (root / "runs" / "base" / "version_0").mkdir(parents=True)
+    (root / "runs" / "base" / "version_0" / "events.out.tfevents.1.host").touch()
+    assert {picture.path.split("/")[0] for picture in scan(root).pictures} == {"pictures"}
+
+
+def test_a_class_with_a_stray_checkpoint_stays_a_class(tmp_path):
+    root = class_folders(tmp_path / "data")
+    (root / "ant" / "old.ckpt").touch()
+    assert {picture.label for picture in scan(root).pictures} == {"ant", "bee"}

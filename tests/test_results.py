@@ -89,7 +89,7 @@ def test_files_that_do_not_go_together_are_refused_in_one_line(tested, break_it)
 
 def test_predict_uses_the_calibration_that_test_has_fitted(tiny, pictures, caplog):
     assert main([*tiny, "--model.lr=5e-3", "--trainer.max_epochs=4"]) == 0
-    paths = ["--data.predict_paths", str(pictures / "Test")]
+    paths = ["--out=predictions.csv", str(pictures / "Test")]
     assert main(["predict", *QUIET, *paths]) == 0
     assert any("no calibration yet" in line for line in caplog.messages)
     raw = [float(row["probability"]) for row in rows(Path("predictions.csv"))]

@@ -160,9 +160,12 @@ def test_data_of_other_classes_is_refused_by_name(base, capsys, tmp_path):
     assert "dog is only in the data, Cat is not in the data, bee is not in the data" in error
 
 
-def test_new_data_of_the_same_classes_draws_its_own_splits(base, first_step, pictures, tmp_path):
-    moved = pictures.rename(tmp_path / "moved")
-    assert polish(f"--data.root={moved}", "--trainer.max_epochs=1") == 0
+def test_new_data_of_the_same_classes_draws_its_own_splits(base, first_step, tmp_path):
+    other = tmp_path / "other"
+    for number, label in enumerate(("ant", "bee", "Cat")):
+        for index in range(12):
+            write_picture(other / label / f"{index}.png", label, 8000 + 100 * number + index)
+    assert polish(f"--data.root={other}", "--data.holdout_per_class=3", "--trainer.max_epochs=1") == 0
     assert first_step["data"].splits_file is None
 
 

@@ -20,6 +20,8 @@ TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 _IN_PACKAGE = Path(__file__).parent / "configs"
 _IN_CHECKOUT = Path(__file__).parents[2] / "configs"
 COMMANDS = (*TRAINER_COMMANDS, "report", "runs", "audit", "hand-signs")
+_PICTURES = "--data.predict_paths"
+_WITHOUT_VALUE = ("-h", "--help", "--help-all", "--print_config")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -101,7 +103,7 @@ def _run(args: list[str]) -> int:
     from gfnet_pl.training.lightning_cli import run_trainer
 
     args = ["--help" if word == "--help-all" else word for word in args]
-    run_trainer(_with_paths(args), args)
+    run_trainer(_with_paths(_with_pictures(args)), args)
     return 0
 
 
@@ -160,8 +162,42 @@ def _check_config(path: Path) -> None:
         raise UserError(f"--config: {path} must hold keys with values, and sections with keys")
 
 
+def _with_pictures(args: list[str]) -> list[str]:
+    """Puts all paths of `gfnet predict` behind --data.predict_paths: the plain words, and what stands there already.
+
+    Another option takes the word that follows it, unless its value stands behind "=". Words behind "--" are paths.
+    """
+    if args[0] != "predict":
+        return args
+    options: list[str] = []
+    paths: list[str] = []
+    words = iter(args[1:])
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word == "--":
+            paths += words
+        elif name == _PICTURES:
+            paths += _listed(value) if equals else []
+        elif not word.startswith("-"):
+            paths += _listed(word)
+        else:
+            options.append(word)
+            if not equals and word not in _WITHOUT_VALUE:
+                options += [next(words, "")]
+    return ["predict", *options, *([_PICTURES, json.dumps(paths)] if paths else [])]
+
+
+def _listed(word: str) -> list[str]:
+    """The paths of a list as a config has it, ["a.png", "b.png"], or the one path that the word is."""
+    try:
+        found = json.loads(word) if word.startswith("[") else None
+    except ValueError:
+        found = None  # a glob may begin with a bracket
+    return [str(path) for path in found] if isinstance(found, list) else [word]
+
+
 def _with_paths(args: list[str]) -> list[str]:
-    """Replaces config names by paths, and allows several words after --data.predict_paths."""
+    """Replaces config names by paths."""
     words, out = iter(args), []
     for word in words:
         name, equals, value = word.partition("=")
@@ -169,9 +205,4 @@ def _with_paths(args: list[str]) -> list[str]:
             out += ["--config", str(find_config(value if equals else next(words, "")))]
         else:
             out.append(word)
-    if "--data.predict_paths" in out:
-        start = out.index("--data.predict_paths") + 1
-        end = next((i for i, word in enumerate(out[start:], start) if word.startswith("--")), len(out))
-        if not (end == start + 1 and out[start].startswith("[")):
-            out[start:end] = [json.dumps(out[start:end])]
     return out

@@ -17,7 +17,7 @@ Train a Global Filter Network on a folder of grey pictures in class folders.
                                             fine-tune the newest run
   gfnet test                                score it on every test set
   gfnet validate                            score it on its validation set
-  gfnet predict --data.predict_paths PATH…  classify pictures, folders, globs
+  gfnet predict PATH…                       classify pictures, folders, globs
   gfnet report                              one page: how good, and why it errs
   gfnet runs                                list the runs in ./runs
   gfnet audit DIR                           what a folder holds, what splits leak
@@ -64,7 +64,7 @@ training
   --trainer.max_epochs N       (20)
   --trainer.max_time DD:HH:MM:SS   stop then
   --trainer.precision X        32-true or bf16-mixed
-  --trainer.accelerator X      cpu or gpu, with --trainer.devices N (auto)
+  --trainer.accelerator X      cpu or gpu; on one device, or --trainer.devices N
 All options: gfnet fit --help-all
 """
 
@@ -73,7 +73,7 @@ _CHECKPOINT = """  --ckpt_path FILE             default: best.ckpt, the best of 
 """
 
 _MACHINE = """  --data.batch_size N          pictures per step; default: as in training
-  --trainer.accelerator X      cpu or gpu, with --trainer.devices N (auto)
+  --trainer.accelerator X      cpu or gpu; on one device, or --trainer.devices N
 """
 
 _TEST = f"""usage: gfnet test [--ckpt_path FILE] [--OPTION VALUE]…
@@ -81,9 +81,10 @@ _TEST = f"""usage: gfnet test [--ckpt_path FILE] [--OPTION VALUE]…
 Scores a checkpoint on every set of its run: val, test, holdout and unseen, as
 far as there are such. Shows the figures with their 95 % intervals, and writes
 predictions, figures and calibration into the run. Settings, splits and classes
-are those of the run.
+are those of the run. Of other data, all is scored but what the net was trained
+on; the results go to other_data/ in the run.
 
-{_CHECKPOINT}  --data.root DIR              where the run's pictures are now
+{_CHECKPOINT}  --data.root DIR              other data, or where the run's have moved
 {_MACHINE}
 All options: gfnet test --help-all
 """
@@ -97,13 +98,14 @@ Scores a checkpoint on its run's validation set, and writes nothing.
 All options: gfnet validate --help-all
 """
 
-_PREDICT = f"""usage: gfnet predict --data.predict_paths PATH… [--OPTION VALUE]…
+_PREDICT = f"""usage: gfnet predict PATH… [--OPTION VALUE]…
 
-Classifies pictures: a row each with path, prediction, probability, the three
-likeliest classes, and whether to accept it.
+Classifies pictures, all those in folders, and those of globs: a row each with
+path, prediction, probability, the three likeliest classes, whether to accept it
+and the reason, also for a picture that cannot be read. Up to 20 are shown.
 
-  --data.predict_paths PATH…   pictures, folders, globs
-  --out FILE.csv               (predictions.csv)
+  --out FILE.csv               written anew; default: predictions.csv, or
+                               predictions-2.csv and so on if there is one
 {_CHECKPOINT}{_MACHINE}
 All options: gfnet predict --help-all
 """

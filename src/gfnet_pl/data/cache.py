@@ -99,6 +99,11 @@ def cached_images(folder: Path, paths: Sequence[str], size: tuple[int, int], *, 
         ) from None
 
 
+def decoding() -> str:
+    """What decodes the pictures here: other versions may give other pixels."""
+    return f"decoding {DECODING} with Pillow {PIL.__version__}"
+
+
 class _Unusable(Exception):
     """A cache file that cannot be used, and why."""
 
@@ -127,11 +132,11 @@ class _CacheFile:
             self.stamps: Stamps = np.array([record["sizes"], record["mtimes"]], np.int64).T
             self.broken: dict[int, str] = {int(row): reason for row, reason in record["broken"].items()}
             self._digests: list[str] = record["digests"]
-            decoding = record["decoding"]
+            made_by = record["decoding"]
         except (ValueError, LookupError, TypeError, AttributeError):
             raise _Unusable("its record is damaged") from None
-        if decoding != _decoding():
-            raise _Unusable(f"it was made by {decoding}, and this is {_decoding()}")
+        if made_by != decoding():
+            raise _Unusable(f"it was made by {made_by}, and this is {decoding()}")
         if pixels != len(self.paths) * size[0] * size[1]:
             raise _Unusable("its pixels and its record differ")
         self.images: Images = np.frombuffer(self._map, np.uint8, pixels).reshape(-1, *size)
@@ -182,7 +187,7 @@ def _build(
     held = [old.paths[row] for row in kept] if old else []
     new = list(asked.keys() - set(held)) if held else list(asked)
     new.sort()  # neighbours on disk are read one after another
-    record: dict[str, Any] = {"folder": str(folder), "decoding": _decoding(), "paths": held + new}
+    record: dict[str, Any] = {"folder": str(folder), "decoding": decoding(), "paths": held + new}
     with replacing(path, "wb+") as file:
         broken = {}
         if old:
@@ -248,10 +253,6 @@ def _digests(pixels: Images) -> list[str]:
 
 def _write(file: IO[bytes], images: Images) -> None:
     file.write(np.ascontiguousarray(images).data)
-
-
-def _decoding() -> str:
-    return f"decoding {DECODING} with Pillow {PIL.__version__}"
 
 
 @contextmanager

@@ -3,6 +3,10 @@
 Broken pictures are known here, before anything is drawn, so that every set has the size that it was asked to have.
 """
 
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +21,8 @@ from gfnet_pl.data.layouts import Found, Picture, scan
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
 from gfnet_pl.hand_signs.files import hand_signs_root
+
+log = logging.getLogger(__name__)
 
 _EMBEDDED_GROUPS = r"(signer\d+)_"
 
@@ -45,6 +51,7 @@ def collect(
     classes: list[str] | None = None,
     group_by: str | None = None,
     skip_broken: bool = False,
+    known: Sequence[str] | None = None,
 ) -> Collection:
     """Lists, decodes and groups pictures.
 
@@ -55,17 +62,18 @@ def collect(
         classes: As for `layouts.scan`.
         group_by: As `rule` for `groups.assign_groups`; where None, groups are a manifest's or the embedded data's own.
         skip_broken: Leave pictures that cannot be read out instead of raising.
+        known: As for `layouts.scan`: the pictures are of other data, and only scored.
 
     Raises:
         UserError: As for the functions that this one calls, and where a class has only broken pictures to train on.
     """
+    refuse_empty(root)
     embedded = hand_signs_root() if root is None else None
     source = embedded or Path(root or "")
     if splits:
-        folder = source.parent if source.suffix.lower() == ".csv" else source
-        found = Found(folder, read_splits(Path(splits)), [])
+        found = _there(source, Path(splits))
     else:
-        found = scan(source, classes)
+        found = scan(source, classes, known=known)
     pictures, left_out = found.pictures, found.left_out
     images, rows, broken = cached_images(found.folder, [picture.path for picture in pictures], size)
     if broken:
@@ -77,7 +85,51 @@ def collect(
         rows = rows[rows >= 0]
         if lost := lost - {picture.label for picture in pictures if picture.split == "train"}:
             raise UserError(f"{found.folder}: all training pictures of class {min(lost)} are broken; repair some")
+    if known is not None and group_by in ("blocks", "near-duplicates"):
+        group_by = None  # they say which pictures to split together, and nothing is split
     rule = group_by or (_EMBEDDED_GROUPS if embedded else None)
     if rule and not splits:
         pictures = assign_groups(pictures, rule, lambda: clusters(fingerprints(images, rows)).tolist())
     return Collection(pictures, rows, images, left_out)
+
+
+def refuse_empty(root: str | None) -> None:
+    """Raises UserError if `root` is an empty text, which would mean the current folder."""
+    if root is not None and not root.strip():
+        raise UserError(
+            "data.root is empty: is the variable that it comes from unset? Give the folder of the pictures, or drop it "
+            "for the embedded data"
+        )
+
+
+def _there(source: Path, splits: Path) -> Found:
+    """The pictures of a splits file without those that have been deleted since. One line names and counts these.
+
+    Raises:
+        UserError: The data, or all pictures of a split, are gone.
+    """
+    folder = source.parent if source.suffix.lower() == ".csv" else source
+    if not folder.is_dir():
+        raise UserError(f"data.root: {folder} does not exist; if the pictures have moved, give --data.root")
+    listed = read_splits(splits)
+    top = os.fspath(folder)
+    gone = [picture for picture in listed if not os.path.lexists(f"{top}/{picture.path}")]
+    if not gone:
+        return Found(folder, listed, [])
+    lost = {picture.path for picture in gone}
+    left = [picture for picture in listed if picture.path not in lost]
+    before, now = Counter(p.split for p in listed), Counter(p.split for p in left)
+    if whole := [split for split in before if not now[split]]:
+        first = next(picture.path for picture in gone if picture.split == whole[0])
+        raise UserError(
+            f"data.root: {folder} has none of the {before[whole[0]]:,} {whole[0]} pictures of {splits}, first {first}; "
+            "put them back, or give --data.root if they have moved"
+        )
+    counts = ", ".join(f"{before[split] - now[split]:,} {split}" for split in before if now[split] < before[split])
+    names = ", ".join(sorted(lost)[:3]) + (", …" if len(lost) > 3 else "")
+    log.warning("%s of %s pictures are gone and left out (%s): %s", *_thousands(gone, listed), counts, names)
+    return Found(folder, left, [(path, "it is gone") for path in sorted(lost)])
+
+
+def _thousands(*lists: Sequence[Picture]) -> list[str]:
+    return [f"{len(each):,}" for each in lists]

@@ -9,6 +9,7 @@ import glob
 import logging
 import os
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from unicodedata import normalize
@@ -22,12 +23,13 @@ from torch.utils.data import DataLoader
 
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import Batch, ImageArray, ResumableLoader
-from gfnet_pl.data.collection import collect
-from gfnet_pl.data.decode import read_all
+from gfnet_pl.data.collection import collect, refuse_empty
+from gfnet_pl.data.decode import read_each
 from gfnet_pl.data.duplicates import leak_share
 from gfnet_pl.data.layouts import Picture, pictures_in
 from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
-from gfnet_pl.data.splits import EVALUATED, SPLITS, SplitRule, draw_splits
+from gfnet_pl.data.seen import Seen
+from gfnet_pl.data.splits import SPLITS, TESTED, SplitRule, draw_splits
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class ImageDataModule(LightningDataModule):
         check_range("data.epoch_size", epoch_size, least=1, most=10**9)
         check_range("data.num_workers", num_workers, least=0, most=1024)
         check_range("data.seed", seed, least=0, most=LARGEST_SEED)
+        refuse_empty(root)
         self.root, self.splits_file = root, splits
         self.chosen_classes = [normalize("NFC", name) for name in classes] if classes else None  # as labels are
         self.on_broken = on_broken
@@ -97,6 +100,9 @@ class ImageDataModule(LightningDataModule):
         self.left_out: list[tuple[str, str]] = []
         self.sets: dict[str, ImageArray] = {}
         self.predict_files: list[Path] = []
+        self.broken_files: dict[int, str] = {}  # positions in predict_files, and why they cannot be read
+        self.seen = Seen()  # what the net was trained on before, if it starts from a checkpoint
+        self._scored_with: list[str] | None = None  # the classes of a net that is only scored on these data
         self._training: ResumableLoader | None = None
         self._resumed_at: dict[str, int] | None = None
 
@@ -109,7 +115,21 @@ class ImageDataModule(LightningDataModule):
     def evaluated(self) -> list[str]:
         """The sets that `test` goes through, in order."""
         present = {picture.split for picture in self.pictures}
-        return [split for split in EVALUATED if split in present]
+        return [split for split in TESTED if split in present]
+
+    def only_score(self, classes: list[str], seen: Seen) -> None:
+        """Takes all pictures to score a net, except those that it was trained on. Nothing is split.
+
+        Args:
+            classes: The classes of the net. Pictures of other classes are left out.
+            seen: What the net was trained on.
+        """
+        self.seen, self._scored_with = seen, classes
+
+    @cached_property
+    def trained_on(self) -> Seen:
+        """What a net that `fit` trains has seen afterwards: the training pictures, and what it had seen before."""
+        return Seen.of(self._images, self.sets["train"].rows).joined(self.seen)
 
     def prepare_data(self) -> None:
         """Makes the embedded data set, finds and decodes the pictures: what is wrong shows before a run begins."""
@@ -120,7 +140,8 @@ class ImageDataModule(LightningDataModule):
         """Finds the pictures, settles their splits and puts together the sets that `stage` needs, each once."""
         if stage == "predict":
             self.predict_files = find_pictures(self.predict_paths or [])
-            images = read_all(self.predict_files, self.size)
+            images, broken = read_each(self.predict_files, self.size)
+            self.broken_files = dict(broken)
             self.sets["predict"] = ImageArray(images, np.arange(len(images)), np.full(len(images), -1))
             self._refuse_idle_devices(["predict"])
             return
@@ -202,12 +223,58 @@ class ImageDataModule(LightningDataModule):
             classes=self.chosen_classes,
             group_by=self.rule.group_by,
             skip_broken=self.on_broken == "skip",
+            known=self._scored_with,
         )
         self._images, self.left_out = found.images, found.left_out
         self._row = {picture.path: row for picture, row in zip(found.pictures, found.rows.tolist(), strict=True)}
-        self.pictures = found.pictures if self.splits_file else draw_splits(found.pictures, self.rule, seed=self.seed)
+        if self.splits_file or self._scored_with:
+            self.pictures = found.pictures
+        else:
+            self.pictures = draw_splits(found.pictures, self.rule, seed=self.seed)
+        if self._scored_with:
+            self.pictures = self._unseen_by_the_net()
+        elif not self.splits_file:
+            self.pictures = self._with_seen_in_training()
         self.classes = self.chosen_classes or sorted({picture.label for picture in self.pictures})
+        if self._scored_with and not set(self.classes) - set(self._scored_with):
+            self.classes = self._scored_with  # some classes may have no picture
         self._report()
+
+    def _seen(self) -> set[str]:
+        """Paths of the pictures to score that the net was trained on."""
+        to_score = [picture for picture in self.pictures if picture.split in TESTED]
+        seen = self.seen.among(to_score, self._images, [self._row[picture.path] for picture in to_score])
+        return {picture.path for picture, is_seen in zip(to_score, seen, strict=True) if is_seen}
+
+    def _unseen_by_the_net(self) -> list[Picture]:
+        seen = self._seen()
+        kept = [picture for picture in self.pictures if picture.path not in seen]
+        left = sum(picture.split in TESTED for picture in kept)
+        if not left:
+            raise UserError(
+                f"data.root: there is nothing to score: the net was trained on all pictures of {self.source}"
+            )
+        if strange := Counter(reason for _, reason in self.left_out if reason.startswith("the net has no class")):
+            words = "; ".join(f"{reason} ({count:,})" for reason, count in strange.most_common(5))
+            log.warning("%s pictures are left out: %s", f"{strange.total():,}", words)
+        if seen:
+            log.info("%s pictures are left out, because the net was trained on them", f"{len(seen):,}")
+        self.left_out += [(path, "the net was trained on it") for path in sorted(seen)]
+        return kept
+
+    def _with_seen_in_training(self) -> list[Picture]:
+        """The drawn splits, where pictures that the net was trained on before are not evaluated."""
+        if not (seen := self._seen()):
+            return self.pictures
+        words = "%s pictures drawn for evaluation go to training, because the net was trained on them before"
+        log.info(words, f"{len(seen):,}")
+        moved = [p._replace(split="train") if p.path in seen else p for p in self.pictures]
+        if not any(picture.split == "val" for picture in moved):
+            raise UserError(
+                f"data.root: no picture is left for validation: the net was trained on all that were drawn from "
+                f"{self.source}; raise data.val_fraction, or give --data.splits"
+            )
+        return moved
 
     @rank_zero_only
     def _report(self) -> None:
@@ -215,7 +282,7 @@ class ImageDataModule(LightningDataModule):
         log.info("%s: %s pictures in %d classes", self.source, f"{len(self.pictures):,}", len(self.classes))
         counts = Counter(picture.split for picture in self.pictures)
         log.info(", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts[split]))
-        if self.splits_file:
+        if self.splits_file or self._scored_with:
             return
         trained = Counter(picture.label for picture in self.pictures if picture.split == "train")
         (most, high), *_, (least, low) = [*trained.most_common(), *trained.most_common()]
@@ -242,6 +309,10 @@ class ImageDataModule(LightningDataModule):
         number = {name: position for position, name in enumerate(self.classes)}
         pictures = [picture for picture in self.pictures if picture.split == split]
         if not pictures:
+            if self._scored_with:
+                raise UserError(
+                    f"data.root: {self.source} provides no validation pictures; gfnet test scores all of them"
+                )
             raise UserError(f"data.splits: {self.splits_file} has no {split} pictures")
         rows = np.array([self._row[picture.path] for picture in pictures])
         labels = np.array([number[picture.label] for picture in pictures])
@@ -263,7 +334,9 @@ class ImageDataModule(LightningDataModule):
         """Raises an error if a device would have no batch: it would skip its turn, and the others wait for it."""
         ranks, most = self._ranks()["ranks"], max(len(self.sets[split]) for split in splits)
         if most < ranks:
-            raise UserError(f"trainer.devices: {ranks} devices for {most} pictures; give --trainer.devices 1")
+            raise UserError(
+                f"trainer.devices: {ranks} devices are too many for {most:,} picture{'s' * (most > 1)}; give 1"
+            )
 
     def _ranks(self) -> dict[str, int]:
         trainer = self.trainer
@@ -296,6 +369,9 @@ def find_pictures(paths: list[str]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
+        if not path.strip():
+            raise UserError("data.predict_paths: a path is empty: is the variable that it comes from unset?")
+        path = os.path.expanduser(path)
         if Path(path).is_dir():
             files = pictures_in(Path(path))
         elif Path(path).is_file():

@@ -72,9 +72,7 @@ def fingerprints(images: npt.NDArray[np.uint8], rows: npt.ArrayLike) -> Prints:
     for start in follow(range(0, len(rows), _READ), "reading pictures to compare"):
         part = slice(start, start + _READ)
         pixels = images[rows[part]]  # (B, H, W), a copy
-        digests[part] = [
-            int.from_bytes(hashlib.blake2b(picture, digest_size=8).digest(), "little") for picture in pixels
-        ]
+        digests[part] = _digests(pixels)
         small = shrink_rows @ torch.from_numpy(pixels).float() @ shrink_columns  # (B, 32, 32)
         small -= small.mean((1, 2), keepdim=True)
         length = small.norm(dim=(1, 2), keepdim=True)
@@ -84,6 +82,19 @@ def fingerprints(images: npt.NDArray[np.uint8], rows: npt.ArrayLike) -> Prints:
         thumbnails[part] = small.flatten(1).half()
         outlines[part] = torch.cat([low, rest[:, None]], 1)
     return Prints(thumbnails, outlines, digests)
+
+
+def digests_of(images: npt.NDArray[np.uint8], rows: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """(N,) digests of pictures as in `Prints`, equal where all pixels are equal; arguments as for `fingerprints`."""
+    rows = np.asarray(rows, np.int64)
+    digests = np.empty(len(rows), np.uint64)
+    for start in range(0, len(rows), _READ):
+        digests[start : start + _READ] = _digests(images[rows[start : start + _READ]])
+    return digests
+
+
+def _digests(pixels: npt.NDArray[np.uint8]) -> list[int]:
+    return [int.from_bytes(hashlib.blake2b(picture, digest_size=8).digest(), "little") for picture in pixels]
 
 
 def nearest_twins(prints: Prints, queries: npt.ArrayLike, pool: npt.ArrayLike) -> tuple[Ints, npt.NDArray[np.float32]]:

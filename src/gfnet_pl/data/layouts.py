@@ -35,7 +35,8 @@ __all__ = ["Found", "Picture", "pictures_in", "scan", "table_of"]
 
 _SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLIT_WORDS |= {"test": "test", "testing": "test", "unseen": "unseen"}
-_COLUMNS = ("train", "val", "test", "holdout", "unseen", "unused")
+_COLUMNS = ("train", "val", "test", "holdout", "unseen", "other", "unused")
+OTHER = "other"  # the split of pictures of other data that provide none
 _FLAT = re.compile(r"(.+)_test", re.IGNORECASE)
 
 
@@ -53,20 +54,23 @@ class Found(NamedTuple):
     left_out: list[tuple[str, str]]
 
 
-def scan(root: Path, classes: Sequence[str] | None = None) -> Found:
+def scan(root: Path, classes: Sequence[str] | None = None, *, known: Sequence[str] | None = None) -> Found:
     """Lists the pictures of a data set with the classes, splits and groups that it provides.
 
     Args:
         root: A folder in one of the layouts above, or a `.csv` manifest.
         classes: The classes to take, by name, exactly or else ignoring case; labels are spelt as they are here.
             Default: all classes of the training folder.
+        known: The classes of a net that the pictures are scored with, and not trained: no training folder is needed,
+            pictures of other classes are left out, and what would be of the split train is of the split other.
 
     Returns:
         The pictures, and what was left out.
 
     Raises:
         UserError: `root` is neither, holds no training class, a training class folder is empty, a folder cannot be
-            read, a manifest's line is wrong, or `classes` names one that is not there or the same one twice.
+            read, a manifest's line is wrong, or `classes` names one that is not there or the same one twice. With
+            `known`, there is no picture of these classes.
     """
     empty: list[tuple[str, str]] = []
     left_out: list[tuple[str, str]] = []
@@ -77,8 +81,9 @@ def scan(root: Path, classes: Sequence[str] | None = None) -> Found:
         )
     elif root.is_dir():
         tree = Tree(root)
-        splits = _split_folders(tree)
-        folder, where = root, f"no class folder with pictures in {root / splits['train']}; expected <class>/*.png"
+        splits = _split_folders(tree, to_train=known is None)
+        folder = root
+        where = f"no class folder with pictures in {root / splits.get('train', '')}; expected <class>/*.png"
         pictures = [picture for split, name in splits.items() for picture in _class_folders(tree, name, split, empty)]
         pictures = tree.without_repeats(pictures)
         left_out = tree.left_out + [
@@ -86,6 +91,9 @@ def scan(root: Path, classes: Sequence[str] | None = None) -> Found:
         ]
     else:
         raise UserError(f"data.root: {root} is not a folder; give the folder that holds the class folders, or a .csv")
+    if known is not None:
+        left_out += [(name + "/", "holds no picture") for name, _ in empty]
+        return _scored(root, Found(folder, pictures, left_out), known)
     trained = {picture.label for picture in pictures if picture.split == "train"}
     if not trained:
         raise UserError(f"data.root: {where}")
@@ -94,7 +102,16 @@ def scan(root: Path, classes: Sequence[str] | None = None) -> Found:
         if label in chosen:
             raise UserError(f"{root / name} holds no picture; add some or remove the folder")
         left_out.append((name + "/", "not among data.classes"))
-    return Found(folder, _with_labels(pictures, chosen, trained, left_out), left_out)
+    return Found(folder, _with_labels(pictures, chosen, trained, left_out, "training"), left_out)
+
+
+def _scored(root: Path, found: Found, known: Sequence[str]) -> Found:
+    """What a net that knows these classes can be scored on."""
+    pictures = _with_labels(found.pictures, {name: name for name in known}, known, found.left_out, "the net")
+    if not pictures:
+        raise UserError(f"data.root: {root} holds no picture of a class that the net knows: {', '.join(known)}")
+    of_other = [p._replace(split=OTHER) if p.split == "train" else p for p in pictures]
+    return Found(found.folder, of_other, found.left_out)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -137,7 +154,7 @@ def _split_of(folder: str) -> str | None:
     return next((_SPLIT_WORDS[word] for word in (*words[:1], *words[-1:]) if word in _SPLIT_WORDS), None)
 
 
-def _split_folders(tree: Tree) -> dict[str, str]:
+def _split_folders(tree: Tree, *, to_train: bool) -> dict[str, str]:
     """The folder of class folders (or flat test files) of each split; that of "train" alone where none is provided."""
     top = ""
     while (only := _only_folder(tree, top)) and not _split_of(only) and _only_folders(tree, only):
@@ -149,7 +166,7 @@ def _split_folders(tree: Tree) -> dict[str, str]:
     divided = [split for split, folders in named.items() if any(_has_folders(tree, _inner(tree, f)) for f in folders)]
     if not divided:
         return {"train": top}  # of class folders, of which one may be called "test"
-    if "train" not in divided:
+    if "train" not in divided and to_train:
         here, other = Path(tree.root, top), named[divided[0]][0]
         raise UserError(
             f"data.root: {here} has {os.path.basename(other)} but no train folder with class folders in it; "
@@ -239,13 +256,17 @@ def _chosen(known: Collection[str], classes: Sequence[str] | None) -> dict[str, 
 
 
 def _with_labels(
-    pictures: list[Picture], chosen: dict[str, str], trained: set[str], left_out: list[tuple[str, str]]
+    pictures: list[Picture],
+    chosen: dict[str, str],
+    trained: Collection[str],
+    left_out: list[tuple[str, str]],
+    who: str,
 ) -> list[Picture]:
     @cache  # there are few names and many pictures
     def label_of(name: str) -> tuple[str, str]:
         match = _match(name, trained)
         if match is None:
-            return "", f"training has no class {name!r}"
+            return "", f"{who} has no class {name!r}"
         return (chosen[match], "") if match in chosen else ("", "not among data.classes")
 
     kept = []

@@ -28,7 +28,8 @@ from gfnet_pl.errors import UserError, check_range
 log = logging.getLogger(__name__)
 
 EVALUATED = ("val", "test", "holdout", "unseen")
-SPLITS = ("train", *EVALUATED, "unused")
+TESTED = (*EVALUATED, "other")  # what `gfnet test` goes through; "other" are pictures of other data, see `layouts.scan`
+SPLITS = ("train", *TESTED, "unused")
 
 
 @dataclass(frozen=True)

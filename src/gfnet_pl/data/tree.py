@@ -1,11 +1,12 @@
 """Which files are in a folder and below it: one pass of the system's listing, without asking about single files.
 
-Hidden files and OS clutter are ignored. Other files that are no pictures are counted by suffix. A
+Hidden files, OS clutter and runs are ignored. Other files that are no pictures are counted by suffix. A
 folder that cannot be read is an error, because a set that is silently smaller is worse. No file is listed twice,
 whatever links there are.
 """
 
 import os
+import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,10 @@ from gfnet_pl.errors import UserError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"})
 _CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "hand_signs.json"})  # the last is the embedded set's own
+
+
+# Files that only training writes, also that of others with Lightning. What lies beside and below them is no class.
+_OF_A_RUN = re.compile(r"run\.json|events\.out\.tfevents\..*|.*\.ckpt")
 
 
 class Listing(NamedTuple):
@@ -36,15 +41,35 @@ class Tree:
         self._followed = [os.path.realpath(root)]
         self._picture_links: set[str] = set()
         self._listings: dict[str, Listing] = {}
+        self._runs: set[str] = set()  # folders that hold a file of `_OF_A_RUN`, or nothing but such folders
 
     def listing(self, path: str) -> Listing:
         if path not in self._listings:
             try:
-                self._listings[path] = self._list(path)
+                self._listings[path] = self._without_output(path, self._list(path))
             except OSError as error:
                 name = error.filename or os.path.join(self.root, path)
                 raise UserError(f"{name} cannot be read ({error.strerror}); make it readable or remove it") from None
         return self._listings[path]
+
+    def _without_output(self, path: str, found: Listing) -> Listing:
+        """Leaves out folders that are runs, or hold nothing else than runs as `runs` and `runs/base` do."""
+        ours = [folder for folder in found.folders if self._is_output(folder)]
+        if not ours:
+            return found
+        below = tuple(f"{folder}/" for folder in ours)
+        self.left_out = [(name, reason) for name, reason in self.left_out if not name.startswith(below)]
+        self.left_out += [(name, "a run of gfnet, no data") for name in below]
+        kept = found._replace(folders=[folder for folder in found.folders if folder not in ours])
+        if not any(kept):
+            self._runs.add(path)
+        return kept
+
+    def _is_output(self, path: str) -> bool:
+        try:
+            return not self.listing(path).pictures and path in self._runs
+        except UserError:
+            return False  # it is said where the folder is needed
 
     def _list(self, path: str) -> Listing:
         found = Listing([], [], [])
@@ -52,6 +77,8 @@ class Tree:
         with os.scandir(os.path.join(self.root, path)) as entries:
             for entry in entries:
                 name = entry.name
+                if _OF_A_RUN.fullmatch(name):
+                    self._runs.add(path)
                 if name.startswith(".") or name in _CLUTTER:
                     continue
                 if not name.isascii():

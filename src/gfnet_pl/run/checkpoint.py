@@ -27,6 +27,8 @@ class Checkpoint:
         epochs: Number of finished epochs.
         settings: The resolved settings of its run by dotted key, for example "model.dim".
         weights: The classifier's state dict.
+        trained_on: "digests" (K,) int64 of the pictures that the net was trained on, as bits of `Seen.digests`, and
+            "decoding", what made their pixels; None if the checkpoint is of version 0.1.0.
     """
 
     path: Path
@@ -34,6 +36,7 @@ class Checkpoint:
     epochs: int
     settings: dict[str, Any]
     weights: dict[str, torch.Tensor]
+    trained_on: dict[str, Any] | None = None
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
@@ -56,7 +59,7 @@ class Checkpoint:
             raise UserError(f"--ckpt_path: {path} is no checkpoint of a GFNetClassifier; give one that gfnet fit wrote")
         record = content.get(RECORD, {})
         settings = dict(_dotted(record.get("config", {}) | {"model": model}))
-        return cls(path, record.get("stage"), _finished_epochs(content), settings, weights)
+        return cls(path, record.get("stage"), _finished_epochs(content), settings, weights, record.get("trained_on"))
 
     @property
     def classes(self) -> list[str]:

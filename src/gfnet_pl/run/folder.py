@@ -3,7 +3,9 @@
 Lightning writes the TensorBoard events there, and the checkpoints into its subfolder `checkpoints`.
 """
 
+import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +87,11 @@ class RunFolder:
     def report(self) -> Path:
         """The page that `gfnet report` writes."""
         return self.path / "report.html"
+
+    def of_other_data(self, root: str | None) -> "RunFolder":
+        """The folder below this one for the results of its net on other data; `root` as in `Results`."""
+        name = re.sub(r"[^\w.-]", "_", Path(root).name) if root else "embedded"
+        return RunFolder(self.path / "other_data" / f"{name}-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}")
 
     def checkpoint(self, name: str) -> Path:
         """The path of the checkpoint with this file name."""

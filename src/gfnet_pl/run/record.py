@@ -62,20 +62,21 @@ def provenance(command: list[str], *, precision: str, device: "torch.device", de
 
 
 def write_record(
-    run: RunFolder, session: dict[str, Any], pictures: Sequence[Picture], left_out: Sequence[tuple[str, str]]
+    run: RunFolder, session: dict[str, Any], pictures: Sequence[Picture] | None, left_out: Sequence[tuple[str, str]]
 ) -> None:
     """Writes the splits and the record of a run. The session is added after the earlier sessions of the run.
 
     Args:
         run: The run; its folder must exist.
         session: From `provenance`, and further entries if there are any.
-        pictures: The pictures with their splits and groups.
+        pictures: The pictures with their splits and groups; None leaves the splits as they are written.
         left_out: (path, reason) of each file in the data that is not used.
 
     Raises:
         UserError: The earlier record cannot be read.
     """
-    write_splits(run.splits, pictures)
+    if pictures is not None:
+        write_splits(run.splits, pictures)
     if left_out:
         with replacing(run.left_out) as file:
             csv.writer(file, lineterminator="\n").writerows([("path", "reason"), *left_out])

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +92,8 @@ class Results:
         root: Absolute path of the data's folder or manifest; None for the embedded data.
         known: Names of the sets in which some pictures belong to a group of the training set, or to no known group.
         sets: Results by name of the set.
+        calibration_of_run: Where the data are not the run's own: the calibration that was fitted on the run's data.
+            Otherwise None, and it is fitted on these.
     """
 
     classes: list[str]
@@ -99,6 +102,7 @@ class Results:
     root: str | None
     known: list[str]
     sets: dict[str, SetResults]
+    calibration_of_run: Calibration | None = None
 
     @classmethod
     def of(
@@ -110,6 +114,7 @@ class Results:
         source: str,
         root: str | None,
         trained: Iterable[Picture],
+        calibration_of_run: Calibration | None = None,
     ) -> "Results":
         """Puts the evaluated sets of a checkpoint together.
 
@@ -120,6 +125,7 @@ class Results:
             source: See the attribute.
             root: The data's folder or manifest as in the command; None for the embedded data.
             trained: The training pictures.
+            calibration_of_run: See the attribute.
 
         Raises:
             UserError: Nothing or only a part of a set was evaluated, or an output of the net is not finite.
@@ -142,6 +148,7 @@ class Results:
             root=root and str(Path(root).absolute()),
             known=[name for name, each in sets.items() if groups.intersection(each.groups)],
             sets=sets,
+            calibration_of_run=calibration_of_run,
         )
 
     @cached_property
@@ -151,7 +158,9 @@ class Results:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Calibration fitted on the validation set; without that set, temperature 1 and no thresholds."""
+        """Fitted on the validation set; without that set, temperature 1 and no thresholds."""
+        if self.calibration_of_run is not None:
+            return self.calibration_of_run
         part = self.sets.get(FITTED_ON)
         return Calibration.fit(part.logits, part.labels) if part else Calibration()
 
@@ -204,15 +213,20 @@ def _refuse_bad_outputs(name: str, each: SetResults) -> None:
 
 
 def write_results(results: Results) -> RunFolder:
-    """Writes the four files that the docstring of this module lists. Older ones are replaced.
+    """Writes the four files that the docstring of this module lists. Older ones are replaced, all or none.
+
+    If the data are not the run's own, its results stay: the files go to a folder below it, without a calibration.
 
     Returns:
-        The run whose folder has the checkpoint. If it lies in no run, the folder in which it lies.
+        The folder with the files.
     """
     checkpoint = Path(results.checkpoint["path"])
     run = run_of(checkpoint) or RunFolder(checkpoint.parent)
+    if results.calibration_of_run is not None:
+        run = run.of_other_data(results.root)
+        run.path.mkdir(parents=True, exist_ok=True)
     calibration = {
-        "fitted_on": FITTED_ON if FITTED_ON in results.sets else None,
+        "fitted_on": FITTED_ON if FITTED_ON in results.sets and results.calibration_of_run is None else None,
         "sha256": results.checkpoint["sha256"],
         "temperature": results.calibration.temperature,
         "rejections": [rejection._asdict() for rejection in results.calibration.rejections],
@@ -232,12 +246,9 @@ def write_results(results: Results) -> RunFolder:
     }
     arrays = {f"{name}/logits": each.logits for name, each in results.sets.items()}
     arrays |= {f"{name}/features": each.features for name, each in results.sets.items()}
-    with (  # all are written before the first replaces an older one
-        replacing(run.predictions) as rows,
-        replacing(run.outputs, "wb") as outputs,
-        replacing(run.metrics) as metrics,
-        replacing(calibration_beside(checkpoint)) as beside,
-    ):
+    with ExitStack() as files:  # all are written before the first replaces an older one
+        rows, metrics = (files.enter_context(replacing(file)) for file in (run.predictions, run.metrics))
+        outputs = files.enter_context(replacing(run.outputs, "wb"))
         writer = csv.writer(rows, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for name, each in results.sets.items():
@@ -246,7 +257,9 @@ def write_results(results: Results) -> RunFolder:
                 writer.writerow((picture.path, name, picture.group, picture.label, *named))
         np.savez(outputs, allow_pickle=False, **arrays)
         metrics.write(json.dumps(record, indent=1, allow_nan=False) + "\n")
-        beside.write(json.dumps(calibration, indent=1) + "\n")
+        if results.calibration_of_run is None:
+            beside = files.enter_context(replacing(calibration_beside(checkpoint)))
+            beside.write(json.dumps(calibration, indent=1) + "\n")
     return run
 
 

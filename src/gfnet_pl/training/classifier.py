@@ -21,7 +21,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.data.datamodule import ImageDataModule
-from gfnet_pl.data.splits import EVALUATED
+from gfnet_pl.data.splits import TESTED
 from gfnet_pl.errors import UserError, check_range
 from gfnet_pl.model.gfnet import GFNet, check_arguments
 from gfnet_pl.model.pretrained import load_authors_weights, read_authors_weights
@@ -153,7 +153,7 @@ class GFNetClassifier(LightningModule):
         self.classes = self.hparams["classes"] = classes
         self.net = GFNet(num_classes=len(classes), in_channels=1, **self.net_arguments)
         # "train" alone cannot be used: every module has a method of that name
-        self.metrics = nn.ModuleDict({f"{split}_set": SetMetrics(len(classes)) for split in ("train", *EVALUATED)})
+        self.metrics = nn.ModuleDict({f"{split}_set": SetMetrics(len(classes)) for split in ("train", *TESTED)})
 
     def setup(self, stage: str) -> None:
         """Builds the net for the classes of the data, unless the classes are known already.

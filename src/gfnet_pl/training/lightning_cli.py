@@ -1,6 +1,7 @@
 """fit, validate, test and predict: LightningCLI with this package's defaults, run folders and checkpoint names."""
 
 import logging
+import os
 import signal
 import threading
 import traceback
@@ -18,7 +19,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.data.manifest import Picture
+from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range, told_by_system
+from gfnet_pl.evaluation.calibration import Calibration
 from gfnet_pl.evaluation.figures import figures_table
 from gfnet_pl.files import check_output, replacing
 from gfnet_pl.help import tell_our_defaults
@@ -26,8 +30,9 @@ from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RUNS, RunFolder, find_checkpoint
-from gfnet_pl.run.predictions import write_predictions
+from gfnet_pl.run.predictions import free_name, predictions_table, write_predictions
 from gfnet_pl.run.results import Results, read_calibration, refuse_a_part, write_results
+from gfnet_pl.run.trained_data import is_other_data, trained_on
 from gfnet_pl.training.callbacks import LastWithinEpoch, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
@@ -42,6 +47,9 @@ from gfnet_pl.training.trainer_options import check_trainer
 from gfnet_pl.training.warm_start import give_weights, resumes, settings_from
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 20  # predictions in the terminal; more are only in the file
+_OUT = "CSV file to write, or to replace. Default: predictions.csv, or predictions-2.csv and so on if it exists."
 
 
 def run_trainer(args: list[str], command: list[str]) -> None:
@@ -76,6 +84,7 @@ class GFNetCLI(LightningCLI):
     def __init__(self, args: list[str], command: list[str]) -> None:
         self.command = command
         self.checkpoint: Checkpoint | None = None
+        self.other_data = False  # whether the command is given other data than those of the checkpoint's run
         self.stage = "base"
         self.outputs = KeepOutputs()
         super().__init__(
@@ -108,7 +117,7 @@ class GFNetCLI(LightningCLI):
             words = "Folder of a run: the classes that its last validation confused are drawn up to twice as often."
             parser.add_argument("--emphasis_from", type=str | None, default=None, help=words)
         if subcommand == "predict":
-            parser.add_argument("--out", type=str, default=PREDICTIONS, help="CSV file to write.")
+            parser.add_argument("--out", type=str | None, default=None, help=_OUT)
         tell_our_defaults(parser)
         parser.usage = f"gfnet {subcommand} [--config FILE]… [--OPTION VALUE]…"
         return parser
@@ -123,6 +132,7 @@ class GFNetCLI(LightningCLI):
         try:
             explicit = parser.parse_args(args, defaults=False).get(subcommand)
             said = dict(explicit.items()) if explicit else {}
+            _refuse_empty(said)
             if "data.image_size" in said:
                 raise UserError("data.image_size follows model.image_size: give that one")
             if said.get("model.pretrained") and said.get("model.classes"):
@@ -132,6 +142,7 @@ class GFNetCLI(LightningCLI):
             name = said.get("ckpt_path") or (None if subcommand == "fit" else BEST)
             if name:
                 self.checkpoint = Checkpoint.load(find_checkpoint(str(name)))
+                self.other_data = subcommand != "predict" and is_other_data(self.checkpoint, said)
                 taken = settings_from(self.checkpoint, subcommand, said, self.stage)
                 subparser.set_defaults({key: value for key, value in taken.items() if key in known})
             self.config = parser.parse_args(args)
@@ -144,6 +155,8 @@ class GFNetCLI(LightningCLI):
         if not isinstance(config["seed_everything"], bool):
             check_range("seed_everything", config["seed_everything"], least=0, most=LARGEST_SEED)
         check_trainer(config["trainer"])
+        if root := config["data"]["root"]:  # the run must be found to be of these data from any folder
+            config["data"]["root"] = os.path.abspath(os.path.expanduser(root))
         config["data"]["image_size"] = config["model"]["image_size"]
         if emphasised:
             config["data"]["class_emphasis"], config["emphasis_from"] = said["data.class_emphasis"], None
@@ -223,7 +236,8 @@ class GFNetCLI(LightningCLI):
         A new run logs to a new version of its stage. A run that is resumed or tested logs to its own folder.
         `gfnet validate` logs nothing: the curves of the run have that figure already.
         """
-        checkpoint, fit, test = self.checkpoint, self.subcommand == "fit", self.subcommand == "test"
+        checkpoint, fit = self.checkpoint, self.subcommand == "fit"
+        test = self.subcommand == "test" and not self.other_data  # the run's dashboard shows its own data
         if checkpoint and checkpoint.run and (test or (fit and resumes(checkpoint, self.stage))):
             run = checkpoint.run.path
             return RunLogger(run.parent, run.name, tested=max(0, checkpoint.epochs - 1) if test else None)
@@ -240,11 +254,13 @@ class GFNetCLI(LightningCLI):
                     f"{checkpoint.path}: this {checkpoint.stage} run has finished its {checkpoint.epochs} epochs; for "
                     "more of it give --trainer.max_epochs, for a new run from its weights another --stage"
                 )
+            self._remember()
             words = "resuming %s at epoch %d: settings, splits and all state are its run's"
             log.info(words, checkpoint.path, checkpoint.epochs)
             self.trainer.fit(model, ckpt_path=ckpt_path, **kwargs)
         else:
             give_weights(checkpoint, model)
+            self._remember()
             log.info(
                 "warm start from %s (stage %s, %d epochs): net, weights, normalisation and classes are its own; "
                 "optimizer, schedule and epoch count are new; data: %s, splits: %s",
@@ -255,6 +271,11 @@ class GFNetCLI(LightningCLI):
                 self.datamodule.splits_file or "drawn again",
             )
             self.trainer.fit(model, **kwargs)
+
+    def _remember(self) -> None:
+        """Tells the data which pictures the checkpoint was trained on: the net goes on knowing them."""
+        if self.checkpoint and (self.other_data or self.checkpoint.trained_on):
+            self.datamodule.seen = trained_on(self.checkpoint)
 
     def test(self, model: GFNetClassifier, ckpt_path: str, **kwargs: Any) -> None:  # noqa: ANN401
         """Scores the checkpoint on every evaluation set."""
@@ -269,8 +290,8 @@ class GFNetCLI(LightningCLI):
     def predict(self, model: GFNetClassifier, ckpt_path: str, **kwargs: Any) -> None:  # noqa: ANN401
         """Classifies pictures with the checkpoint."""
         if not self.datamodule.predict_paths:
-            raise UserError("data.predict_paths: name pictures, folders or globs")
-        check_output("--out", self._get(self.config, "out"))
+            raise UserError("data.predict_paths: name pictures, folders or globs, as in gfnet predict photo.jpg")
+        check_output("--out", self._get(self.config, "out") or PREDICTIONS)
         self._evaluated(model)
         self.trainer.predict(model, **kwargs | {"return_predictions": False})  # KeepOutputs collects them
 
@@ -279,6 +300,8 @@ class GFNetCLI(LightningCLI):
         checkpoint = self.checkpoint
         assert checkpoint is not None  # parse_arguments found one, or there was an error
         give_weights(checkpoint, model)
+        if self.other_data:
+            self.datamodule.only_score(checkpoint.classes, trained_on(checkpoint))
         log.info("checkpoint %s (stage %s, %d epochs)", checkpoint.path, checkpoint.stage, checkpoint.epochs)
 
     def after_test(self) -> None:
@@ -286,8 +309,8 @@ class GFNetCLI(LightningCLI):
         results = self._results(self.datamodule.evaluated)
         self._show(results)
         if self.trainer.is_global_zero:
-            run = write_results(results)
-            log.info("picture by picture: %s; the figures: %s", run.predictions, run.metrics)
+            folder = write_results(results)
+            log.info("picture by picture: %s; the figures: %s", folder.predictions, folder.metrics)
 
     def after_validate(self) -> None:
         """Shows the figures of the validation set."""
@@ -312,22 +335,42 @@ class GFNetCLI(LightningCLI):
             expected=expected,
             source=data.source,
             root=data.root,
-            trained=[picture for picture in data.pictures if picture.split == "train"],
+            calibration_of_run=(read_calibration(self.checkpoint.path) or Calibration()) if self.other_data else None,
+            trained=[picture for picture in self._own_pictures() if picture.split == "train"],
         )
+
+    def _own_pictures(self) -> list[Picture]:
+        """The pictures of the run whose net is scored, with their splits."""
+        run = self.checkpoint.run if self.checkpoint and self.other_data else None
+        return read_splits(run.splits) if run else self.datamodule.pictures
 
     def after_predict(self) -> None:
         """Writes a row for each picture: the predicted class, its probability, and whether to accept the prediction."""
         checkpoint = self.checkpoint
         assert checkpoint is not None  # as in _evaluated
-        out, files = Path(self._get(self.config, "out")), self.datamodule.predict_files
+        files, broken = self.datamodule.predict_files, self.datamodule.broken_files
         calibration = read_calibration(checkpoint.path)
         if calibration is None:
             words = "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it"
             log.warning(words, checkpoint.path)
         refuse_a_part("given", len(self.outputs.predicted), len(files))
         if self.trainer.is_global_zero:
-            write_predictions(out, files, self.outputs.predicted, checkpoint.classes, calibration)
-            log.info("%d pictures by %s: %s", len(files), checkpoint.path, out)
+            out = Path(self._get(self.config, "out") or free_name(Path(PREDICTIONS)))
+            logits = self.outputs.predicted
+            rows = write_predictions(out, files, logits, checkpoint.classes, calibration, broken)
+            if len(rows) <= _SHOWN:
+                Console().print(predictions_table(rows))
+            unread = f"; {len(broken):,} cannot be read" if broken else ""
+            log.info("%d pictures by %s%s: %s", len(files), checkpoint.path, unread, out)
+        if len(broken) == len(files):
+            raise UserError(f"none of the {len(files):,} pictures can be read, first {files[0]} ({broken[0]})")
+
+
+def _refuse_empty(said: dict[str, Any]) -> None:
+    """Raises an error if a setting is an empty text, most likely that of a variable that is not set."""
+    for key, value in said.items():
+        if isinstance(value, str) and not value.strip():
+            raise UserError(f"{key} is empty: is the variable that it comes from unset? Give a value, or drop it")
 
 
 def _take_emphasis(said: dict[str, Any]) -> bool:

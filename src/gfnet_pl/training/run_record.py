@@ -1,6 +1,7 @@
 """Writes the record of a run into its folder, and its stage, settings and random state into its checkpoints."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gfnet_pl.run.checkpoint import RECORD
 from gfnet_pl.run.confusion import write_confusion
 from gfnet_pl.run.folder import CONFIG, RunFolder
 from gfnet_pl.run.record import provenance, read_sessions, write_record
+from gfnet_pl.run.trained_data import stored
 from gfnet_pl.training.classifier import GFNetClassifier
 
 
@@ -55,7 +57,9 @@ class RunRecord(SaveConfigCallback):
         )
         session |= {"stage": self.stage, "data": data.source}
         assert self._run is not None  # setup has found it
-        write_record(self._run, session, data.pictures, data.left_out)
+        own = data.splits_file and os.path.realpath(data.splits_file) == os.path.realpath(self._run.splits)
+        # A resumed run keeps its splits: pictures that are gone now may come back, and stay in their split.
+        write_record(self._run, session, None if own else data.pictures, data.left_out)
         if isinstance(trainer.logger, TensorBoardLogger):
             text = "\n".join(f"    {line}" for line in self._run.config.read_text(encoding="utf-8").splitlines())
             facts = "\n".join(f"- {key}: {value}" for key, value in session.items())
@@ -71,7 +75,13 @@ class RunRecord(SaveConfigCallback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         config = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
         random_state = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-        checkpoint[RECORD] = {"stage": self.stage, "config": config, "random_state": random_state}
+        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint[RECORD] = {
+            "stage": self.stage,
+            "config": config,
+            "random_state": random_state,
+            "trained_on": stored(data.trained_on),
+        }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._random_state = checkpoint.get(RECORD, {}).get("random_state")

@@ -16,11 +16,12 @@ from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.run.trained_data import data_root, is_other_data
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.precision import FLOAT32
 
 _DRAWS_SPLITS = tuple(f"data.{field.name}" for field in fields(SplitRule))
-_MAY_MOVE = ("data.root", "data.splits")  # the same pictures may have been moved since
+_MAY_MOVE = ("data.root", "data.splits", "data.on_broken")  # pictures may have been moved or damaged since
 _RECIPE = ("model.lr", "model.weight_decay", "model.warmup_epochs")
 _REGULARISATION = ("model.dropout", "model.drop_path")
 
@@ -76,9 +77,11 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
             for key, value in taken.items()
             if (key.startswith(("model.", "data.")) and key not in _RECIPE) or key == "trainer.precision"
         }
-    other_data = "data.root" in said and said["data.root"] != checkpoint.settings.get("data.root")
-    if "data.splits" not in said and not other_data:
-        taken["data.splits"] = _splits(checkpoint)
+    taken["data.root"] = data_root(checkpoint)
+    resumed = subcommand == "fit" and not again
+    if "data.splits" not in said:
+        own = resumed or not is_other_data(checkpoint, said)
+        taken["data.splits"] = _splits(checkpoint) if own else None
     fixed = tuple(key for key in taken if key.startswith("model.") and key != "model.compile")
     if again:
         fixed = tuple(key for key in fixed if key not in _REGULARISATION)
@@ -136,10 +139,8 @@ def _refuse_contradictions(
             continue
         if key in fixed:
             raise UserError(f"{key} is {said[key]} in this command but {taken[key]} in {checkpoint.path}: drop it")
-        if key in _DRAWS_SPLITS and "data.splits" in taken:
-            raise UserError(
-                f"{key} is {said[key]} in this command, but the splits come from {taken['data.splits']}: drop it"
-            )
+        if key in _DRAWS_SPLITS and (splits := said.get("data.splits") or taken.get("data.splits")):
+            raise UserError(f"{key} is {said[key]} in this command, but the splits come from {splits}: drop it")
 
 
 def _plain(value: object) -> object:
