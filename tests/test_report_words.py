@@ -92,6 +92,11 @@ def test_the_first_sentence_is_of_new_people_if_there_are_any():
     ]
 
 
+def test_a_few_pictures_are_counted_and_not_rounded():
+    run = a_run({"test": outputs("test", ["x"], {("x", "B")}, per_class=1)}, known=["test"])
+    assert first_sentence(run) == "Right for 3 of 4 pictures that it has not seen, of people it knows."
+
+
 def test_what_is_fitted_on_known_people_is_promised_to_no_others():
     assert "not for new ones" in fitted_words(a_run(NEW, known=["val"]))
     assert "people who are not in training" in fitted_words(a_run(NEW, known=[]))

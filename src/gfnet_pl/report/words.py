@@ -14,6 +14,7 @@ from gfnet_pl.run.run import Run
 
 _MOST_NAMES = 4
 NONE = "\u2013"
+_FEW = 20  # pictures, below which their exact number is said
 _LONG = 30  # characters, from which a word of a command may break
 
 
@@ -58,7 +59,10 @@ def first_sentence(run: Run) -> str:
     """How good the net is, in plain words."""
     name = trusted(run)
     figures = run.results.figures[name]
-    right = out_of(figures.accuracy.share or 0.0)
+    accuracy = figures.accuracy
+    right = f"{accuracy.right} of {accuracy.images}"
+    if accuracy.images >= _FEW:
+        right = out_of(accuracy.share or 0.0)
     right += " of the pictures" if right in ("all", "none") else " pictures"
     whose = {
         People.NEW: " of people it has not seen",
