@@ -94,3 +94,11 @@ def test_an_epoch_is_counted_to_the_end_where_there_is_one(max_epochs, max_steps
         max_epochs=max_epochs, max_steps=max_steps, num_training_batches=10, accumulate_grad_batches=2
     )
     assert _count(trainer, 3) == count
+
+
+def test_no_line_stands_before_an_error(workplace, capsys):
+    assert main(["fit", "--data.root=nowhere"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("gfnet: error: data.root: nowhere is not a folder")
+    assert len(err.splitlines()) == 1

@@ -4,6 +4,7 @@ If something that an answer needs is unavailable, the answer is a `Missing`. It 
 it, so the page explains every gap.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ from gfnet_pl.run.run import Run
 
 Images = npt.NDArray[np.uint8]
 Pixels = Callable[[npt.ArrayLike], Images]
+
+log = logging.getLogger(__name__)
 
 _NEIGHBOURS = 6_000  # pictures that are compared with each other, at most
 _MAPPED = 1_000  # pictures on the map, at most
@@ -160,8 +163,10 @@ class Analysis:
 def analyse(run: Run) -> Analysis:
     """Computes all answers that are available for a run."""
     net = run.checkpoint.net()
+    log.info("%s: comparing its pictures, classes and errors", run.folder.path)
     pictures = _of_pictures(run, net)
     images = None if isinstance(pictures, Missing) else pictures.images
+    log.info("drawing the maps of the pictures, and the filters")
     return Analysis(pictures=pictures, maps=_maps(run.results.everything, images), filters=_filters(run, net))
 
 

@@ -72,6 +72,21 @@ class TF32Precision(Callback):
         self._before = None
 
 
+class Tell(Callback):
+    """Logs a line when the data are there and the work begins, so that it does not stand before an error about them.
+
+    Args:
+        line: What to log.
+    """
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.is_global_zero:
+            log.info("%s", self.line)
+
+
 class Throughput(Callback):
     """Logs `train/images_per_second` for each epoch, over the training steps of all devices, without validation."""
 

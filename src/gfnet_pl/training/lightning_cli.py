@@ -33,7 +33,7 @@ from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RUNS, RunFolder, find_c
 from gfnet_pl.run.predictions import free_name, predictions_table, write_predictions
 from gfnet_pl.run.results import Results, read_calibration, refuse_a_part, write_results
 from gfnet_pl.run.trained_data import is_other_data, trained_on
-from gfnet_pl.training.callbacks import LastWithinEpoch, TF32Precision, Throughput
+from gfnet_pl.training.callbacks import LastWithinEpoch, Tell, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
 from gfnet_pl.training.ending import Ending
@@ -162,7 +162,7 @@ class GFNetCLI(LightningCLI):
             config["data"]["class_emphasis"], config["emphasis_from"] = said["data.class_emphasis"], None
         if self.checkpoint:
             config["ckpt_path"] = str(self.checkpoint.path)
-        choose_precision(config)
+        self.precision = choose_precision(config)
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing. LightningCLI's method would replace settings of the config by those in the checkpoint.
@@ -206,6 +206,7 @@ class GFNetCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         shows_progress = settings["enable_progress_bar"] is not False
         callbacks: list[Callback] = [Progress()] if shows_progress else []
+        callbacks += [Tell(self.precision)] if self.precision else []
         if self.subcommand == "fit":
             callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts(), Filters()]
             callbacks += [Classes(), HyperParameters(), Throughput(), Ending()]

@@ -5,14 +5,11 @@ times as fast in bf16 as in float32, half as fast, and a tenth as fast. One thre
 So other programs on the machine do not change the answer, as they would by wall time and with several threads.
 """
 
-import logging
 import time
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
-
-log = logging.getLogger(__name__)
 
 FLOAT32, BF16 = "32-true", "bf16-mixed"  # Lightning's names
 
@@ -39,24 +36,25 @@ class Rates(NamedTuple):
         return BF16 if self.bf16 > _CLEARLY * self.float32 else FLOAT32
 
 
-def choose_precision(config: Any) -> None:  # noqa: ANN401  (a namespace of jsonargparse)
+def choose_precision(config: Any) -> str:  # noqa: ANN401  (a namespace of jsonargparse)
     """Sets `trainer.precision` of a command to the faster one, where nothing has set it and the net runs on a CPU.
 
     On a GPU it stays unset: that is float32, with TF32 where `TF32Precision` switches it on.
+
+    Returns:
+        A line about it with both rates; "" if nothing was chosen.
     """
     trainer, model = config["trainer"], config["model"]
     on_cpu = trainer["accelerator"] == "cpu" or (
         trainer["accelerator"] == "auto" and not torch.accelerator.is_available()
     )
     if trainer["precision"] is not None or not on_cpu:
-        return
+        return ""
     rates = product_rates(model["dim"], int(model["dim"] * model["mlp_ratio"]))
     trainer["precision"] = rates.faster
-    log.info(
-        "precision: %s; a core here does %.3g GFLOP/s in float32, %.3g in bf16",
-        rates.faster,
-        rates.float32 / 1e9,
-        rates.bf16 / 1e9,
+    return (
+        f"precision: {rates.faster}; a core here does {rates.float32 / 1e9:.3g} GFLOP/s in float32, "
+        f"{rates.bf16 / 1e9:.3g} in bf16"
     )
 
 
