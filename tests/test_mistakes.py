@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from gfnet_pl import GFNetClassifier, ImageDataModule
 from gfnet_pl.cli import main
 from gfnet_pl.errors import UserError, check_range, told_by_system
-from gfnet_pl.files import check_output
+from gfnet_pl.files import check_output, read_arrays
 from gfnet_pl.training import drawings
 from gfnet_pl.training.dashboard import FirstBatch
 from gfnet_pl.training.trainer_options import BY_LIGHTNING, CHECKED, FIXED, check_trainer
@@ -244,6 +244,13 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(workplace, 
     with pytest.raises(UserError, match=r"^--out: .* (is a folder; name a file|is not a folder; make it first)$"):
         check_output("--out", name)
     assert check_output("--out", "file") == Path("file")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"garbage"])
+def test_a_damaged_file_of_arrays_is_named(tmp_path, content):
+    (tmp_path / "filters.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"filters\.npz is damaged \(.*\): remove it$"):
+        read_arrays(tmp_path / "filters.npz")
 
 
 def test_a_terminal_without_these_characters_gets_similar_ones(monkeypatch):

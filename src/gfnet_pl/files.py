@@ -1,12 +1,13 @@
 """Files that are always replaced as a whole, and the folder for files that can be made again."""
 
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from gfnet_pl.errors import UserError
+from gfnet_pl.errors import UserError, one_line
 
 
 def cache_folder() -> Path:
@@ -44,6 +45,22 @@ def check_output(option: str, name: str | Path) -> Path:
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
         raise UserError(f"{option}: {path} may not be written; name another place")
     return path
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The NumPy arrays of an .npz file by name.
+
+    Raises:
+        UserError: The file is damaged.
+        OSError: The file cannot be read.
+    """
+    import numpy as np  # here, because `gfnet --help` needs none
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged ({one_line(error)}): remove it") from None
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from gfnet_pl.evaluation.overlap import (
     pair_overlap,
 )
 from gfnet_pl.evaluation.saliency import effective_receptive_field, integrated_gradients, receptive_radius
+from gfnet_pl.files import read_arrays
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.run.results import Results, SetResults
 from gfnet_pl.run.run import Run
@@ -288,8 +289,8 @@ def _filters(run: Run, net: GFNet) -> Filters:
     )
     moved = None
     if file.is_file():
-        with np.load(file, allow_pickle=False) as kept:
-            history = kept["epochs"], kept["magnitude"]
+        kept = read_arrays(file)
+        history = kept["epochs"], kept["magnitude"]
         moved = movement(history[1])
     return Filters(
         magnitude=magnitude(net),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gfnet_pl.errors import OneLineParser, UserError
+from gfnet_pl.files import read_arrays
 from gfnet_pl.messages import columns_of
 from gfnet_pl.run.folder import RUNS, RunFolder
 from gfnet_pl.run.record import read_sessions
@@ -155,9 +156,8 @@ def _max_epochs(run: RunFolder) -> int | None:
 def _drawn_epochs(run: RunFolder) -> int | None:
     """Finished epochs, of which each has left a drawing of the filters."""
     try:
-        with np.load(run.filters, allow_pickle=False) as kept:
-            return int(kept["epochs"][-1])
-    except (OSError, ValueError, KeyError, IndexError):
+        return int(read_arrays(run.filters)["epochs"][-1])
+    except (OSError, UserError, KeyError, IndexError):
         return None
 
 

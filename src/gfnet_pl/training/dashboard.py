@@ -20,7 +20,7 @@ from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import EVALUATED, SPLITS
 from gfnet_pl.evaluation.calibration import Floats
 from gfnet_pl.evaluation.filters import magnitude
-from gfnet_pl.files import replacing
+from gfnet_pl.files import read_arrays, replacing
 from gfnet_pl.run.curves import TAGS
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.training.classifier import GFNetClassifier, SetMetrics
@@ -179,9 +179,9 @@ class Filters(Callback):
             return
         epochs, magnitudes = np.empty(0, np.int64), np.empty((0, *now.shape), np.float32)
         if epoch and self._file.is_file():
-            with np.load(self._file, allow_pickle=False) as kept:
-                earlier = kept["epochs"] < epoch  # after resuming from an older checkpoint, later ones come again
-                epochs, magnitudes = kept["epochs"][earlier], kept["magnitude"][earlier]
+            kept = read_arrays(self._file)
+            earlier = kept["epochs"] < epoch  # after resuming from an older checkpoint, later ones come again
+            epochs, magnitudes = kept["epochs"][earlier], kept["magnitude"][earlier]
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self._file, "wb") as file:
             np.savez(
