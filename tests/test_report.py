@@ -166,6 +166,8 @@ def test_several_runs_are_compared_on_the_same_pictures(run, no_umap):
     better = sum(right[other][path] and not right[RUN][path] for path in right[RUN])
     worse = sum(right[RUN][path] and not right[other][path] for path in right[RUN])
     assert f"other/version_0 unseen 36 {better} {worse}" in words
+    low, high = json.loads((other / "metrics.json").read_text())["sets"]["unseen"]["new_groups"]
+    assert f"({100 * low:.1f} to {100 * high:.1f} %)" in words  # over people, as everywhere
 
 
 def test_json_is_for_machines(run, no_umap, capsys):

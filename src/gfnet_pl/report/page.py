@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from gfnet_pl.evaluation.figures import Promise
 from gfnet_pl.report import charts
 from gfnet_pl.report.advice import next_steps
 from gfnet_pl.report.analysis import Analysis, Filters, Missing, OfPictures
@@ -94,6 +95,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "facts": facts(run),
         "curves": _curves(run),
         "percent": percent,
+        "promised": Promise.of,
         "most_rows": _MOST_CLASSES,
         "most_people": MOST_PEOPLE,
         "most_errors": _MOST_ERRORS,
