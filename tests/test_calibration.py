@@ -10,11 +10,13 @@ from gfnet_pl.evaluation.calibration import (
     Calibration,
     calibration_error,
     fit_temperature,
+    judged_by_others,
     log_loss,
     probabilities,
     rejections,
     reliability,
 )
+from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.evaluation.intervals import wilson
 
 
@@ -148,6 +150,99 @@ def test_thresholds_are_of_calibrated_probabilities(overconfident):
     logits, labels = overconfident
     logits[:, 0] += 20 * (labels == 0)  # some pictures are sure
     calibration = Calibration.fit(logits, labels)
+    assert calibration.promise.startswith("for the same people only")
     confidence = probabilities(logits, calibration.temperature).max(1)
     threshold = calibration.rejections[-1].threshold
     assert threshold in confidence
+
+
+def test_with_groups_nine_of_ten_people_are_within_the_limit_at_the_threshold_and_above_it():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([f"s{number:02}" for number in range(20)], 300)
+    confidence = rng.uniform(0.3, 1, 6000)
+    # Most people are mistaken with little confidence, one with much.
+    right = (rng.uniform(size=6000) > 0.3) | (confidence > np.where(groups == "s00", 0.9, 0.6))
+
+    def within(threshold, rate):
+        taken = confidence >= threshold
+        return sum((taken & ~right)[groups == name].sum() <= rate * taken[groups == name].sum() for name in set(groups))
+
+    for rate, threshold in rejections(confidence, right, groups.tolist()):
+        assert 0.4 < threshold < 0.9
+        assert all(within(each, rate) >= 19 for each in confidence[confidence >= threshold])
+        lower = confidence[confidence < threshold].max()
+        taken = confidence >= lower
+        assert within(lower, rate) < 19 or (np.sum(taken & ~right) + 1) / (taken.sum() + 1) > rate
+
+
+def test_of_fewer_than_ten_people_each_one_counts():
+    groups = np.tile(list("abcdefgh"), 200)
+    confidence = np.linspace(1, 0.2, 1600)
+    right = np.ones(1600, bool)
+    assert rejections(confidence, right, groups.tolist())[0].threshold == confidence[-1]
+    wrong = np.flatnonzero(groups == "c")[20]  # the first error of one person: 1 of 21, but only 1 of 170 over all
+    right[wrong] = False
+    found = rejections(confidence, right, groups.tolist())
+    assert [each.threshold for each in found[:2]] == [confidence[wrong - 1]] * 2
+    assert found[2].threshold == confidence[-1]  # 1 of 21 is less than 5 %
+
+
+def test_people_are_not_counted_as_pictures():
+    assert all(each.threshold is None for each in rejections(np.array([]), np.array([], bool), []))
+    groups = [f"s{number % 6}" for number in range(98)]
+    assert rejections(np.full(98, 0.9), np.ones(98, bool), groups)[0].threshold is None  # (0 + 1) / 99
+    assert rejections(np.full(99, 0.9), np.ones(99, bool), [*groups, "s0"])[0].threshold == 0.9
+
+
+@pytest.fixture
+def people():
+    """Logits, labels, groups and features of 8 people with 200 pictures each; "a" is mistaken with confidence."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(list("abcdefgh"), 200)
+    labels = rng.integers(0, 5, 1600)
+    shown = np.where((groups == "a") & (rng.uniform(size=1600) < 0.5), (labels + 1) % 5, labels)
+    logits = 8 * np.eye(5)[shown] + rng.normal(0, 2, (1600, 5))
+    return logits, labels, groups.tolist(), logits + rng.normal(size=(1600, 5))
+
+
+def test_each_person_is_judged_by_a_calibration_of_the_others(people):
+    logits, labels, groups, features = people
+    learned = Familiarity.fit(features, labels)
+    whole = Calibration.fit(logits, labels, groups, features, learned)
+    judged = judged_by_others(whole, logits, labels, groups, features)
+    assert judged.rejections == whole.rejections
+    for name in "ag":
+        mine = np.array(groups) == name
+        others = Calibration.fit(
+            logits[~mine], labels[~mine], [g for g in groups if g != name], features[~mine], learned
+        )
+        assert set(judged.temperature[mine, 0]) == {others.temperature}
+        expected = others.judge(logits[mine], features[mine]).accepted
+        np.testing.assert_array_equal(judged.accepted[:, mine], expected)
+    wrong = logits.argmax(1) != labels
+    # The others do not know of "a", whose errors are then accepted; in sample they would be turned away.
+    assert (judged.accepted[0] & wrong).sum() > 50 > (whole.judge(logits, features).accepted[0] & wrong).sum()
+
+
+def test_a_verdict_is_yes_no_or_unknown_and_has_a_reason(people):
+    logits, labels, groups, features = people
+    good = np.array(groups) != "a"
+    fitted = Calibration.fit(
+        logits[good],
+        labels[good],
+        [name for name in groups if name != "a"],
+        features[good],
+        Familiarity.fit(features, labels),
+    )
+    sure, unsure = np.array([[90.0, 0, 0, 0, 0]]), np.array([[0.1, 0, 0, 0, 0]])
+    at_home, away = features[labels == 0].mean(0)[None], np.full((1, 5), 1e3)
+    assert fitted.promise == "for new people: fitted on 7 whom training never saw"
+    assert fitted.verdicts(sure, at_home) == [("yes", "")]
+    assert fitted.verdicts(unsure, at_home) == [("no", "too uncertain")]
+    assert fitted.verdicts(sure, away) == [("no", "unlike the training pictures")]
+    impossible = fitted._replace(rejections=[fitted.rejections[0]._replace(threshold=None)])
+    assert impossible.verdicts(sure, at_home) == [("unknown", "no threshold keeps errors below 1 %")]
+    assert Calibration().verdicts(sure, at_home) == [("unknown", "not calibrated")]
+    assert Calibration().promise == "not calibrated"
+    kept = fitted.familiar(features[good])[logits[good].argmax(1) == labels[good]].mean()
+    assert kept == pytest.approx(0.95, abs=0.002)

@@ -144,7 +144,7 @@ def test_predict_writes_a_row_a_picture(tiny, pictures):
     rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
     assert list(rows[0]) == ["path", "prediction", "probability", "top3", "accepted", "reason"]
     assert [row["prediction"] for row in rows] == ["ant"] * 4 + ["Cat", "ant", "bee"]
-    assert {row["accepted"] for row in rows} == {""}  # there is no calibration yet
+    assert {(row["accepted"], row["reason"]) for row in rows} == {("unknown", "not calibrated")}
     assert rows[0]["path"] == str(pictures / "Test" / "ant" / "00.png")
     likeliest = [part.split(":") for part in rows[0]["top3"].split()]
     assert likeliest[0][0] == "ant"
@@ -193,7 +193,8 @@ def test_a_broken_picture_is_a_row_and_not_the_end(tiny, pictures, capsys):
     assert main(["predict", *QUIET, str(folder), str(pictures / "Test" / "bee" / "00.png")]) == 0
     captured = capsys.readouterr()
     rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
-    assert [row["accepted"] == "unknown" for row in rows] == [False, True, True, False, False]
+    assert [row["reason"] == "not calibrated" for row in rows] == [True, False, False, True, True]
+    assert {row["accepted"] for row in rows} == {"unknown"}
     assert rows[2]["reason"] == "it is empty"
     assert not rows[2]["prediction"] and rows[0]["prediction"]
     assert "unknown: it is empty" in captured.out

@@ -21,7 +21,11 @@ def figures(seed=0, images=400, calibration=PLAIN, groups=None):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 4, images)  # no picture of E
     logits = rng.normal(size=(images, 5)) + 1.5 * np.eye(5)[labels]
-    return logits, labels, set_figures(logits, labels, groups or [""] * images, CLASSES, calibration)
+    return (
+        logits,
+        labels,
+        set_figures(logits, labels, groups or [""] * images, CLASSES, calibration.judge(logits, logits)),
+    )
 
 
 def test_figures_agree_with_sklearn():
@@ -66,7 +70,8 @@ def test_a_class_without_pictures_has_no_recall_and_does_not_count_in_the_mean()
 
 
 def test_one_picture_and_one_class_are_a_set_too():
-    found = set_figures(np.array([[3.0]]), np.array([0]), ["x"], ["only"], Calibration())
+    logits = np.array([[3.0]])
+    found = set_figures(logits, np.array([0]), ["x"], ["only"], PLAIN.judge(logits, logits))
     assert (found.accuracy.share, found.top3.share, found.log_loss, found.new_groups) == (1, 1, 0, None)
     assert found.classes["only"].f1 == 1
 

@@ -98,9 +98,11 @@ def test_a_few_pictures_are_counted_and_not_rounded():
 
 
 def test_what_is_fitted_on_known_people_is_promised_to_no_others():
-    assert "not for new ones" in fitted_words(a_run(NEW, known=["val"]))
-    assert "people who are not in training" in fitted_words(a_run(NEW, known=[]))
-    assert "no set to fit" in fitted_words(a_run({"unseen": NEW["unseen"]}))
+    known = a_run({"val": outputs("val", "xy")}, known=["val"])
+    assert "fitted on val. They hold for the same people only" in fitted_words(known)
+    new = a_run(NEW, known=["val"])
+    assert "fitted on unseen. They hold for new people: fitted on 6 whom training never saw" in fitted_words(new)
+    assert "no set to fit" in fitted_words(a_run({"test": outputs("test", "xy")}, known=["test"]))
 
 
 def test_without_new_people_none_are_promised_and_the_first_step_is_to_keep_some():

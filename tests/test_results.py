@@ -11,7 +11,8 @@ from PIL import Image
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.datamodule import ImageDataModule
-from gfnet_pl.evaluation.calibration import probabilities
+from gfnet_pl.errors import UserError
+from gfnet_pl.evaluation.calibration import log_loss, probabilities
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.results import read_calibration, read_results, write_results
 from gfnet_pl.training.classifier import GFNetClassifier
@@ -98,12 +99,20 @@ def test_predict_uses_the_calibration_that_test_has_fitted(tiny, pictures, caplo
     fitted = json.loads(side.read_text())
     fitted["temperature"] = 1.0
     fitted["rejections"][0]["threshold"] = threshold = float(np.median(raw))
+    assert fitted["promise"].startswith("for the same people only")
+    assert fitted["familiar_within"] > 0
+    fitted["familiar_within"] = 1e9
     side.write_text(json.dumps(fitted))
     assert main(["predict", *QUIET, *paths]) == 0
     found = rows(Path("predictions.csv"))
     assert [float(row["probability"]) for row in found] == raw
     assert [row["accepted"] for row in found if float(row["probability"]) > threshold + 1e-4] == ["yes"] * 6
     assert [row["accepted"] for row in found if float(row["probability"]) < threshold - 1e-4] == ["no"] * 6
+    assert {row["reason"] for row in found} == {"", "too uncertain"}
+    side.write_text(json.dumps(fitted | {"familiar_within": 0.0}))
+    assert main(["predict", *QUIET, *paths]) == 0
+    found = {(row["accepted"], row["reason"]) for row in rows(Path("predictions.csv"))}
+    assert found == {("no", "unlike the training pictures")}
     side.write_text(json.dumps(fitted | {"temperature": 1000.0}))
     assert main(["predict", *QUIET, *paths]) == 0
     assert all(float(row["probability"]) == pytest.approx(1 / 3, abs=0.01) for row in rows(Path("predictions.csv")))
@@ -115,6 +124,42 @@ def test_a_calibration_of_other_weights_is_not_used(tested):
     checkpoint["state_dict"]["net.head.bias"] += 1
     torch.save(checkpoint, BEST)
     assert read_calibration(BEST) is None
+
+
+def test_a_calibration_whose_arrays_are_of_other_weights_or_gone_is_refused_and_an_old_one_has_none(tested, capsys):
+    side, arrays = BEST.with_suffix(".calibration.json"), BEST.with_suffix(".calibration.npz")
+    whole = read_calibration(BEST)
+    assert whole.familiarity is not None
+    with np.load(arrays) as found:
+        np.savez(arrays, **dict(found) | {"sha256": np.array("0")})
+    with pytest.raises(UserError, match=r"of other weights.*run gfnet test again"):
+        read_calibration(BEST)
+    arrays.unlink()
+    with pytest.raises(UserError, match="run gfnet test again"):
+        read_calibration(BEST)
+    record = json.loads(side.read_text())
+    old = {key: record[key] for key in ("fitted_on", "sha256", "temperature", "rejections")}
+    side.write_text(json.dumps(old))  # as version 0.1.0 wrote it
+    assert read_calibration(BEST) == whole._replace(familiarity=None)
+
+
+def test_calibration_is_of_new_people_where_there_are_enough_and_their_figures_of_the_others_calibration(
+    tiny, pictures
+):
+    rule = ["--data.group_by", r"/(\d\d)\.png", "--data.unseen_groups=6", "--data.root", str(pictures / "Train")]
+    assert main([*tiny, *rule, "--trainer.max_epochs=1", "--data.holdout_per_class=0"]) == 0
+    assert main(["test", *QUIET]) == 0
+    results = read_results(RunFolder(RUN))
+    calibration = read_calibration(BEST)
+    assert results.fitted_on == json.loads((RUN / "metrics.json").read_text())["calibration"]["fitted_on"] == "unseen"
+    assert calibration.promise == "for new people: fitted on 6 whom training never saw"
+    assert calibration.temperature == results.calibration.temperature
+    np.testing.assert_array_equal(calibration.familiarity.means, results.calibration.familiarity.means)
+    unseen = results.sets["unseen"]
+    in_sample = log_loss(unseen.logits, unseen.labels, calibration.temperature)
+    assert results.figures["unseen"].calibrated_log_loss > in_sample
+    val = results.sets["val"]
+    assert results.figures["val"].calibrated_log_loss == log_loss(val.logits, val.labels, calibration.temperature)
 
 
 def test_weights_that_are_not_finite_are_said_in_one_line(tested, capsys):

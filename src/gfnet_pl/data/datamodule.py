@@ -190,6 +190,16 @@ class ImageDataModule(LightningDataModule):
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         return [self._in_turn(split) for split in self.evaluated]
 
+    def training_sample(self, most: int) -> DataLoader[Batch] | None:
+        """At most `most` training pictures, from the whole list, not augmented, all of them for every rank.
+
+        None if there are no training pictures.
+        """
+        if all(picture.split != "train" for picture in self.pictures):
+            return None
+        data = self._set("train", most)
+        return DataLoader(data, sampler=in_turn(len(data), batch_size=self.batch_size), **self._loading())
+
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self._in_turn("predict")
 
@@ -305,7 +315,7 @@ class ImageDataModule(LightningDataModule):
                 100 * share,
             )
 
-    def _set(self, split: str) -> ImageArray:
+    def _set(self, split: str, most: int | None = None) -> ImageArray:
         number = {name: position for position, name in enumerate(self.classes)}
         pictures = [picture for picture in self.pictures if picture.split == split]
         if not pictures:
@@ -314,6 +324,8 @@ class ImageDataModule(LightningDataModule):
                     f"data.root: {self.source} provides no validation pictures; gfnet test scores all of them"
                 )
             raise UserError(f"data.splits: {self.splits_file} has no {split} pictures")
+        if most and len(pictures) > most:
+            pictures = [pictures[place] for place in np.linspace(0, len(pictures) - 1, most).astype(int)]
         rows = np.array([self._row[picture.path] for picture in pictures])
         labels = np.array([number[picture.label] for picture in pictures])
         trainer = self.trainer

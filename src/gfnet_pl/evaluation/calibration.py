@@ -1,9 +1,11 @@
-"""Whether a net's probabilities can be trusted: temperature, calibration error, and thresholds of rejection.
+"""Whether a net's probabilities can be trusted: temperature, calibration error, and which predictions to accept.
 
-Everything is fitted on the validation set and then shown on all sets: what holds on validation need not hold on other
-people.
+What is fitted on people whom the net was trained on holds for these people only: with others it is as sure of itself,
+and wrong. So calibration is fitted on new people where there are enough of them, and `Calibration.promise` says whether
+it was. They still serve as a test: their own figures are cross-fitted, each person by what is fitted on the others.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,13 +14,21 @@ import numpy.typing as npt
 from scipy.optimize import brentq  # type: ignore[import-untyped]
 from scipy.special import logsumexp, softmax  # type: ignore[import-untyped]
 
-from gfnet_pl.evaluation.intervals import wilson
+from gfnet_pl.evaluation.familiarity import Familiarity
+from gfnet_pl.evaluation.intervals import FEWEST_GROUPS, wilson
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
 ERROR_RATES = (0.01, 0.02, 0.05)
+FEWEST_TO_FIT = FEWEST_GROUPS + 1  # new groups: each is judged by the others
+_FOLDS = 10
+_PEOPLE = 0.9  # for so many the error rate must be within the limit
+NOT_CALIBRATED = "not calibrated"
+UNFAMILIAR = "unlike the training pictures"
+UNCERTAIN = "too uncertain"
+NO_THRESHOLD = f"no threshold keeps errors below {100 * ERROR_RATES[0]:g} %"
 _COLDEST, _HOTTEST = 0.05, 20.0  # temperatures
 
 
@@ -52,32 +62,167 @@ class Rejection(NamedTuple):
     threshold: float | None
 
 
+class Verdict(NamedTuple):
+    """Whether to accept a prediction.
+
+    Attributes:
+        accepted: "yes", "no" or "unknown".
+        reason: Why not, in a few words; "" for "yes".
+    """
+
+    accepted: str
+    reason: str
+
+
+class Judged(NamedTuple):
+    """What calibration makes of N pictures.
+
+    Attributes:
+        temperature: (N, 1), by which the logits of each picture are divided.
+        rejections: Error rates and thresholds, those for pictures to come.
+        accepted: (rates, N) whether a prediction is accepted.
+    """
+
+    temperature: Floats
+    rejections: Sequence[Rejection]
+    accepted: npt.NDArray[np.bool_]
+
+
 class Calibration(NamedTuple):
-    """What is fitted on validation.
+    """What is fitted on one set, so that it holds for others.
 
     Attributes:
         temperature: Divides the logits.
         rejections: One for each of `ERROR_RATES`; empty if nothing was fitted.
+        new_groups: The number of groups (people, sessions, videos) that it was fitted on, if training has none of them;
+            otherwise 0.
+        familiarity: What was learned, and how far from it a picture may be; None if it was not measured.
     """
 
     temperature: float = 1.0
     rejections: Sequence[Rejection] = ()
+    new_groups: int = 0
+    familiarity: Familiarity | None = None
 
     @classmethod
-    def fit(cls, logits: npt.ArrayLike, labels: Ints) -> "Calibration":
-        """Fits temperature and thresholds to (N, classes) logits and (N,) labels."""
+    def fit(
+        cls,
+        logits: npt.ArrayLike,
+        labels: Ints,
+        new_groups: Sequence[str] | None = None,
+        features: npt.ArrayLike | None = None,
+        learned: Familiarity | None = None,
+    ) -> "Calibration":
+        """Fits temperature, thresholds and the limit of familiarity.
+
+        Args:
+            logits: (N, classes).
+            labels: (N,).
+            new_groups: (N,) groups of the pictures, if training has none of them. Default: of known or unknown people.
+            features: (N, C), for `learned`.
+            learned: Of the training pictures; its limit is replaced.
+        """
         temperature = fit_temperature(logits, labels)
         shares = probabilities(logits, temperature)
-        return cls(temperature, rejections(shares.max(1), shares.argmax(1) == labels))
+        confidence, right = shares.max(1), shares.argmax(1) == labels
+        if learned is not None and features is not None:
+            learned = learned.limited_by(features, right)
+            taken = learned.distances(features) <= learned.limit
+        else:
+            learned, taken = None, np.ones(len(right), bool)
+        groups = None if new_groups is None else np.asarray(new_groups)[taken].tolist()
+        return cls(
+            temperature,
+            rejections(confidence[taken], right[taken], groups),
+            0 if new_groups is None else len(set(new_groups)),
+            learned,
+        )
+
+    @property
+    def promise(self) -> str:
+        """For whom probabilities and verdicts hold, in a few words."""
+        if not self.rejections:
+            return NOT_CALIBRATED
+        if self.new_groups:
+            return f"for new people: fitted on {self.new_groups} whom training never saw"
+        return "for the same people only: fitted on pictures of people whom training may have seen"
+
+    def familiar(self, features: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """(N,) whether pictures with these (N, C) features are like the training pictures; all if that is unknown."""
+        if self.familiarity is None:
+            return np.ones(len(np.asarray(features)), bool)
+        return self.familiarity.distances(features) <= self.familiarity.limit
+
+    def judge(self, logits: npt.ArrayLike, features: npt.ArrayLike) -> Judged:
+        """Applies temperature, thresholds and limit to (N, classes) logits and (N, C) features."""
+        confidence, familiar = probabilities(logits, self.temperature).max(1), self.familiar(features)
+        least = [np.inf if each.threshold is None else each.threshold for each in self.rejections]
+        accepted = (confidence >= np.reshape(least, (-1, 1))) & familiar
+        return Judged(np.full((len(confidence), 1), self.temperature), self.rejections, accepted)
+
+    def verdicts(self, logits: npt.ArrayLike, features: npt.ArrayLike) -> list[Verdict]:
+        """Whether to accept each prediction, so that at most `ERROR_RATES[0]` of the accepted ones are wrong.
+
+        The promise holds for those of whom `promise` speaks.
+
+        Args:
+            logits: (N, classes).
+            features: (N, C).
+        """
+        confidence = probabilities(logits, self.temperature).max(1)
+        familiar = self.familiar(features)
+        if not self.rejections:
+            return [Verdict("unknown", NOT_CALIBRATED)] * len(confidence)
+        threshold = self.rejections[0].threshold
+        found = []
+        for sure, known in zip(confidence, familiar, strict=True):
+            if not known:
+                found.append(Verdict("no", UNFAMILIAR))
+            elif threshold is None:
+                found.append(Verdict("unknown", NO_THRESHOLD))
+            else:
+                found.append(Verdict("yes", "") if sure >= threshold else Verdict("no", UNCERTAIN))
+        return found
 
 
-def probabilities(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
-    """Softmax of (N, classes) logits divided by a temperature, in float64."""
+def judged_by_others(
+    whole: Calibration,
+    logits: npt.NDArray[np.floating],
+    labels: Ints,
+    groups: Sequence[str],
+    features: npt.NDArray[np.floating],
+) -> Judged:
+    """Cross-fitting: judges the pictures of each group by a calibration that was fitted on other groups.
+
+    So a set on which calibration is fitted can also show what it is worth. With more than ten groups, a tenth of them
+    is judged at a time.
+
+    Args:
+        whole: What was fitted on all of these pictures.
+        logits: (N, classes).
+        labels: (N,).
+        groups: (N,) at least `FEWEST_TO_FIT` different ones; none is in training.
+        features: (N, C).
+    """
+    names, number = np.unique(groups, return_inverse=True)
+    fold = number % _FOLDS
+    temperature, accepted = np.ones((len(labels), 1)), np.zeros((len(ERROR_RATES), len(labels)), bool)
+    for each in range(min(_FOLDS, len(names))):
+        mine = fold == each
+        others = [name for name, out in zip(groups, mine, strict=True) if not out]
+        fitted = Calibration.fit(logits[~mine], labels[~mine], others, features[~mine], whole.familiarity)
+        judged = fitted.judge(logits[mine], features[mine])
+        temperature[mine], accepted[:, mine] = judged.temperature, judged.accepted
+    return Judged(temperature, whole.rejections, accepted)
+
+
+def probabilities(logits: npt.ArrayLike, temperature: float | Floats = 1.0) -> Floats:
+    """Softmax of (N, classes) logits divided by a temperature, or by one for each row, in float64."""
     shares: Floats = softmax(np.asarray(logits, np.float64) / temperature, axis=1)
     return shares
 
 
-def log_loss(logits: npt.ArrayLike, labels: Ints, temperature: float = 1.0) -> float:
+def log_loss(logits: npt.ArrayLike, labels: Ints, temperature: float | Floats = 1.0) -> float:
     """Mean negative log probability of the true class, from (N, classes) logits, so that no probability underflows."""
     scaled = np.asarray(logits, np.float64) / temperature
     return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]).mean())
@@ -139,23 +284,50 @@ def calibration_error(bins: list[Bin]) -> float:
     return sum(each.images * abs(each.accuracy - each.confidence) for each in bins) / max(1, images)
 
 
-def rejections(confidence: Floats, right: npt.NDArray[np.bool_]) -> list[Rejection]:
-    """The lowest thresholds whose error rate is at most `ERROR_RATES` at the upper end of Wilson's 95 % interval.
+def rejections(
+    confidence: Floats, right: npt.NDArray[np.bool_], groups: Sequence[str] | None = None
+) -> list[Rejection]:
+    """The lowest thresholds at which at most `ERROR_RATES` of the accepted predictions are wrong.
 
-    The upper end counts and not the rate itself: after 100 pictures without an error, the true rate may still be 3.7 %.
-    Geifman and El-Yaniv 2017 do the same, but bound all thresholds at once, and so reject more.
+    Without groups, the upper end of Wilson's 95 % interval counts and not the rate itself: after 100 pictures without
+    an error, the true rate may still be 3.7 %. Geifman and El-Yaniv 2017 do the same, but bound all thresholds at once,
+    and so reject more.
+
+    With groups, people count and not pictures, because the errors are those of few people: at the threshold and at any
+    higher one, the error rate of nine of ten people must be within the limit (that of each one, if they are fewer than
+    ten). The next person is then within it, too, with a probability of 9 of 10 (with G people, fewer than ten, G of G +
+    1), whatever the distribution (Vovk et al., "Algorithmic Learning in a Random World", 2005). Over all pictures, the
+    rate must be within it if one more error is added (Angelopoulos et al., "Conformal Risk Control", 2024).
 
     Args:
         confidence: (N,) probability of the predicted class, 0 to 1.
         right: (N,) whether it is the true class.
+        groups: (N,) people, sessions or videos, if the thresholds are to hold for others than these.
     """
     order = np.argsort(-confidence, kind="stable")
-    errors = np.cumsum(~right[order])
-    sorted_confidence = confidence[order]
-    last_of_its_value = np.flatnonzero(np.append(sorted_confidence[1:] < sorted_confidence[:-1], len(order) > 0))
-    bounds = [1 - wilson(int(taken + 1 - errors[taken]), int(taken + 1))[0] for taken in last_of_its_value]
+    wrong, sorted_confidence = ~right[order], confidence[order]
+    errors, taken = np.cumsum(wrong), np.arange(1, len(wrong) + 1)
+    if groups is None:
+        bounds = np.array([1 - wilson(int(n - k), int(n))[0] for k, n in zip(errors, taken, strict=True)])
+    else:
+        bounds = (errors + 1) / (taken + 1)
+    last_of_its_value = np.append(sorted_confidence[1:] < sorted_confidence[:-1], len(order) > 0)
     found = []
     for rate in ERROR_RATES:
-        good = [taken for taken, bound in zip(last_of_its_value, bounds, strict=True) if bound <= rate]
-        found.append(Rejection(rate, float(sorted_confidence[good[-1]]) if good else None))
+        good = (bounds <= rate) & last_of_its_value
+        if groups is not None:
+            good &= sorted_confidence > _too_low(sorted_confidence, wrong, np.asarray(groups)[order], rate)
+        places = np.flatnonzero(good)
+        found.append(Rejection(rate, float(sorted_confidence[places[-1]]) if len(places) else None))
     return found
+
+
+def _too_low(confidence: Floats, wrong: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_], rate: float) -> float:
+    """The confidence, sorted downwards, at which more than one person of ten has too many errors."""
+    first = []
+    for name in np.unique(groups):
+        mine = groups == name
+        beyond = np.flatnonzero(np.cumsum(wrong[mine]) > rate * np.arange(1, mine.sum() + 1))
+        first.append(float(confidence[mine][beyond[0]]) if len(beyond) else -np.inf)
+    place = min(math.ceil(_PEOPLE * (len(first) + 1)), len(first))
+    return sorted(first)[place - 1] if first else np.inf

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from gfnet_pl.evaluation.calibration import (
     Bin,
-    Calibration,
     Ints,
+    Judged,
     Rejection,
     calibration_error,
     log_loss,
@@ -67,12 +67,12 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What a threshold that was fitted on validation does on this set.
+    """What a threshold that was fitted on another set (or on this one) does on this set.
 
     Attributes:
         error_rate: The error rate it was fitted for.
         threshold: See `calibration.Rejection`.
-        accepted: Of all pictures, those at or above the threshold.
+        accepted: Of all pictures, those at or above the threshold that are not unlike the training pictures.
         wrong: Errors among those accepted.
     """
 
@@ -229,7 +229,7 @@ def set_figures(
     labels: Ints,
     groups: Sequence[str],
     classes: Sequence[str],
-    calibration: Calibration,
+    judged: Judged,
 ) -> SetFigures:
     """Computes the figures of one set.
 
@@ -238,7 +238,7 @@ def set_figures(
         labels: (N,) positions in `classes`.
         groups: (N,) names; "" if unknown.
         classes: Names.
-        calibration: Fitted on validation.
+        judged: What calibration makes of the pictures.
     """
     predicted = logits.argmax(1)
     right = predicted == labels
@@ -258,7 +258,7 @@ def set_figures(
         for name in np.unique(of_group[of_group != ""])
     }
     whole = all(groups)  # otherwise the interval would leave out the pictures of unknown group
-    raw, calibrated = (probabilities(logits, value).max(1) for value in (1.0, calibration.temperature))
+    raw, calibrated = (probabilities(logits, value).max(1) for value in (1.0, judged.temperature))
     bins = reliability(calibrated, right)
     likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :3]
     return SetFigures(
@@ -267,11 +267,11 @@ def set_figures(
         macro_accuracy=float((hits[of_class > 0] / of_class[of_class > 0]).mean()),
         top3=Share.of(int((likeliest == labels[:, None]).sum()), len(labels)),
         log_loss=log_loss(logits, labels),
-        calibrated_log_loss=log_loss(logits, labels, calibration.temperature),
+        calibrated_log_loss=log_loss(logits, labels, judged.temperature),
         calibration_error=calibration_error(reliability(raw, right)),
         calibrated_error=calibration_error(bins),
         bins=bins,
-        acceptance=[_acceptance(rejection, calibrated, right) for rejection in calibration.rejections],
+        acceptance=[_acceptance(*each, right) for each in zip(judged.rejections, judged.accepted, strict=True)],
         classes=by_class,
         groups=by_group,
         confusion=confusion.tolist(),
@@ -337,7 +337,6 @@ def _with_ends(figures: SetFigures) -> tuple[float, float, float]:
     return accuracy.share or 0.0, low, high
 
 
-def _acceptance(rejection: Rejection, confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> Acceptance:
-    taken = confidence >= rejection.threshold if rejection.threshold is not None else np.zeros(len(right), bool)
+def _acceptance(rejection: Rejection, taken: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]) -> Acceptance:
     accepted = int(taken.sum())
     return Acceptance(*rejection, Share.of(accepted, len(right)), Share.of(int((taken & ~right).sum()), accepted))

@@ -33,7 +33,7 @@ from gfnet_pl.report.words import (
     trusted,
 )
 from gfnet_pl.run.folder import BEST
-from gfnet_pl.run.results import FITTED_ON, Results
+from gfnet_pl.run.results import Results
 from gfnet_pl.run.run import Run
 
 _ON_SHEET = 2_400  # thumbnails, at most
@@ -91,7 +91,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "steps": next_steps(run, analysis),
         "gap_words": gap_words(run),
         "fitted_words": fitted_words(run),
-        "fitted_on": FITTED_ON,
+        "fitted_on": results.fitted_on,
         "facts": facts(run),
         "curves": _curves(run),
         "percent": percent,

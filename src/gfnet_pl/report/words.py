@@ -9,7 +9,6 @@ from markupsafe import Markup, escape
 
 from gfnet_pl.evaluation.figures import People, Promise, SetFigures, people
 from gfnet_pl.run.folder import BEST, LAST
-from gfnet_pl.run.results import FITTED_ON
 from gfnet_pl.run.run import Run
 
 _MOST_NAMES = 4
@@ -146,14 +145,13 @@ def checkpoint_words(run: Run) -> str:
 
 def fitted_words(run: Run) -> str:
     """On what temperature and thresholds were fitted, and for whom they hold."""
-    name = FITTED_ON
-    if name not in run.results.sets:
+    name, calibration = run.results.fitted_on, run.results.calibration
+    if name is None:
         return "There is no set to fit temperature and thresholds on."
-    if People.of(name, run.results.figures[name], run.results.known) is People.NEW:
-        return f"Temperature and thresholds were fitted on {name}: on people who are not in training."
-    return (
-        f"Temperature and thresholds were fitted on {name}: they hold for the same people only, and not for new ones."
-    )
+    words = f"Temperature and thresholds were fitted on {name}. They hold {calibration.promise}."
+    if calibration.new_groups:
+        words += f" The figures of {name} are those of each person by what is fitted on the others."
+    return words
 
 
 def gap_words(run: Run) -> str:

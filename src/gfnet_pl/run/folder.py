@@ -124,6 +124,11 @@ def calibration_beside(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".calibration.json")
 
 
+def learned_beside(checkpoint: Path) -> Path:
+    """The arrays of a checkpoint's calibration: for `best.ckpt`, `best.calibration.npz` in the same folder."""
+    return checkpoint.with_suffix(".calibration.npz")
+
+
 def find_checkpoint(name: str) -> Path:
     """Finds a checkpoint.
 

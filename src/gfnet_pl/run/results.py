@@ -3,7 +3,8 @@
 - `predictions.csv`: path, split, group, label, prediction, probability (calibrated) and the three likeliest classes.
 - `outputs.npz`: each set's logits and features, in the order of those rows.
 - `metrics.json`: the figures of every set, see `figures.SetFigures`.
-- beside the checkpoint, `best.calibration.json`: the temperature and the thresholds that `gfnet predict` uses.
+- beside the checkpoint, `best.calibration.json`: the temperature and the thresholds that `gfnet predict` uses, and
+  `best.calibration.npz`: what was learned, see `evaluation.familiarity`.
 """
 
 import csv
@@ -21,14 +22,24 @@ import numpy.typing as npt
 
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.evaluation.calibration import Calibration, Floats, Ints, Rejection, probabilities
+from gfnet_pl.evaluation.calibration import (
+    FEWEST_TO_FIT,
+    Calibration,
+    Floats,
+    Ints,
+    Judged,
+    Rejection,
+    judged_by_others,
+    probabilities,
+)
+from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.evaluation.figures import Gap, SetFigures, gap, set_figures
 from gfnet_pl.files import replacing
 from gfnet_pl.run.checkpoint import Checkpoint
-from gfnet_pl.run.folder import RunFolder, calibration_beside, run_of
+from gfnet_pl.run.folder import RunFolder, calibration_beside, learned_beside, run_of
 from gfnet_pl.run.predictions import likeliest
 
-FITTED_ON = "val"  # never a test set: its figures would be too good
+_LEARNED = "learned"  # no set has this name
 _COLUMNS = ("path", "split", "group", "label", "prediction", "probability", "top3")
 
 
@@ -94,6 +105,7 @@ class Results:
         sets: Results by name of the set.
         calibration_of_run: Where the data are not the run's own: the calibration that was fitted on the run's data.
             Otherwise None, and it is fitted on these.
+        learned: The features of the training pictures, summed up; None if they were not computed.
     """
 
     classes: list[str]
@@ -103,6 +115,7 @@ class Results:
     known: list[str]
     sets: dict[str, SetResults]
     calibration_of_run: Calibration | None = None
+    learned: Familiarity | None = None
 
     @classmethod
     def of(
@@ -115,6 +128,7 @@ class Results:
         root: str | None,
         trained: Iterable[Picture],
         calibration_of_run: Calibration | None = None,
+        learned: Familiarity | None = None,
     ) -> "Results":
         """Puts the evaluated sets of a checkpoint together.
 
@@ -126,6 +140,7 @@ class Results:
             root: The data's folder or manifest as in the command; None for the embedded data.
             trained: The training pictures.
             calibration_of_run: See the attribute.
+            learned: See the attribute.
 
         Raises:
             UserError: Nothing or only a part of a set was evaluated, or an output of the net is not finite.
@@ -149,6 +164,7 @@ class Results:
             known=[name for name, each in sets.items() if groups.intersection(each.groups)],
             sets=sets,
             calibration_of_run=calibration_of_run,
+            learned=learned,
         )
 
     @cached_property
@@ -158,19 +174,43 @@ class Results:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Fitted on the validation set; without that set, temperature 1 and no thresholds."""
+        """Calibration fitted on the set `fitted_on`; without one, temperature 1 and no thresholds."""
         if self.calibration_of_run is not None:
             return self.calibration_of_run
-        part = self.sets.get(FITTED_ON)
-        return Calibration.fit(part.logits, part.labels) if part else Calibration()
+        if self.fitted_on is None:
+            return Calibration()
+        part = self.sets[self.fitted_on]
+        groups = part.groups if self._of_new_groups(self.fitted_on) else None
+        return Calibration.fit(part.logits, part.labels, groups, part.features, self.learned)
+
+    @property
+    def fitted_on(self) -> str | None:
+        """The set that calibration is fitted on: one of enough new groups, otherwise val. None if it is another run's.
+
+        Where it is `unseen`, nobody needs to leave training, and the figures of each group there are those of a
+        calibration that was fitted on the others.
+        """
+        if self.calibration_of_run is not None:
+            return None
+        new = [name for name in ("unseen", "val") if name in self.sets and self._of_new_groups(name)]
+        return new[0] if new else "val" if "val" in self.sets else None
+
+    def _of_new_groups(self, name: str) -> bool:
+        return name not in self.known and len(set(self.sets[name].groups)) >= FEWEST_TO_FIT
 
     @cached_property
     def figures(self) -> dict[str, SetFigures]:
         """The figures of each set."""
         return {
-            name: set_figures(each.logits, each.labels, each.groups, self.classes, self.calibration)
+            name: set_figures(each.logits, each.labels, each.groups, self.classes, self._judged(name))
             for name, each in self.sets.items()
         }
+
+    def _judged(self, name: str) -> Judged:
+        each = self.sets[name]
+        if name == self.fitted_on and self.calibration.new_groups:
+            return judged_by_others(self.calibration, each.logits, each.labels, each.groups, each.features)
+        return self.calibration.judge(each.logits, each.features)
 
     @cached_property
     def gap(self) -> Gap | None:
@@ -225,11 +265,15 @@ def write_results(results: Results) -> RunFolder:
     if results.calibration_of_run is not None:
         run = run.of_other_data(results.root)
         run.path.mkdir(parents=True, exist_ok=True)
+    familiarity = results.calibration.familiarity
     calibration = {
-        "fitted_on": FITTED_ON if FITTED_ON in results.sets and results.calibration_of_run is None else None,
+        "fitted_on": results.fitted_on,
         "sha256": results.checkpoint["sha256"],
         "temperature": results.calibration.temperature,
         "rejections": [rejection._asdict() for rejection in results.calibration.rejections],
+        "new_groups": results.calibration.new_groups,
+        "promise": results.calibration.promise,
+        "familiar_within": familiarity.limit if familiarity else None,  # the longest distance
     }
     record = {
         "checkpoint": results.checkpoint,
@@ -246,6 +290,8 @@ def write_results(results: Results) -> RunFolder:
     }
     arrays = {f"{name}/logits": each.logits for name, each in results.sets.items()}
     arrays |= {f"{name}/features": each.features for name, each in results.sets.items()}
+    learned = {"means": familiarity.means, "whitening": familiarity.whitening} if familiarity else {}
+    arrays |= {f"{_LEARNED}/{name}": array for name, array in learned.items()}
     with ExitStack() as files:  # all are written before the first replaces an older one
         rows, metrics = (files.enter_context(replacing(file)) for file in (run.predictions, run.metrics))
         outputs = files.enter_context(replacing(run.outputs, "wb"))
@@ -260,6 +306,8 @@ def write_results(results: Results) -> RunFolder:
         if results.calibration_of_run is None:
             beside = files.enter_context(replacing(calibration_beside(checkpoint)))
             beside.write(json.dumps(calibration, indent=1) + "\n")
+            learned_file = files.enter_context(replacing(learned_beside(checkpoint), "wb"))
+            np.savez(learned_file, allow_pickle=False, sha256=np.array(results.checkpoint["sha256"]), **learned)
     return run
 
 
@@ -299,6 +347,9 @@ def read_results(run: RunFolder) -> Results | None:
                 )
                 for name, pictures in rows.items()
             }
+            learned = None  # in a run of version 0.1.0
+            if f"{_LEARNED}/means" in arrays:
+                learned = Familiarity(arrays[f"{_LEARNED}/means"], arrays[f"{_LEARNED}/whitening"])
         if not all(each.is_whole for each in sets.values()):
             raise ValueError(f"{run.predictions.name} and {run.outputs.name} are of different tests")
         return Results(
@@ -308,6 +359,7 @@ def read_results(run: RunFolder) -> Results | None:
             root=record["root"],
             known=record["known"],
             sets=sets,
+            learned=learned,
         )
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(
@@ -328,9 +380,21 @@ def read_calibration(checkpoint: Path) -> Calibration | None:
         found = json.loads(file.read_text(encoding="utf-8"))
         if found["sha256"] != sha256(checkpoint):
             return None
-        return Calibration(float(found["temperature"]), [Rejection(**each) for each in found["rejections"]])
+        return Calibration(
+            temperature=float(found["temperature"]),
+            rejections=[Rejection(**each) for each in found["rejections"]],
+            new_groups=int(found.get("new_groups", 0)),  # absent in version 0.1.0, as is the next one
+            familiarity=_read_learned(checkpoint, found) if found.get("familiar_within") is not None else None,
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read ({one_line(error)}); remove it, or run gfnet test again") from None
+
+
+def _read_learned(checkpoint: Path, calibration: dict[str, Any]) -> Familiarity:
+    with np.load(learned_beside(checkpoint), allow_pickle=False) as arrays:
+        if str(arrays["sha256"]) != calibration["sha256"]:
+            raise ValueError(f"{learned_beside(checkpoint).name} is of other weights")
+        return Familiarity(arrays["means"], arrays["whitening"], float(calibration["familiar_within"]))
 
 
 def sha256(file: Path) -> str:

@@ -326,6 +326,7 @@ class GFNetCLI(LightningCLI):
             Console().print(table)
             if results.gap:
                 Console().print(results.gap.sentence, highlight=False)
+            Console().print(f"calibration: {results.calibration.promise}", highlight=False)
 
     def _results(self, expected: list[str]) -> Results:
         data: ImageDataModule = self.datamodule
@@ -338,6 +339,7 @@ class GFNetCLI(LightningCLI):
             root=data.root,
             calibration_of_run=(read_calibration(self.checkpoint.path) or Calibration()) if self.other_data else None,
             trained=[picture for picture in self._own_pictures() if picture.split == "train"],
+            learned=self.outputs.learned,
         )
 
     def _own_pictures(self) -> list[Picture]:
@@ -357,8 +359,8 @@ class GFNetCLI(LightningCLI):
         refuse_a_part("given", len(self.outputs.predicted), len(files))
         if self.trainer.is_global_zero:
             out = Path(self._get(self.config, "out") or free_name(Path(PREDICTIONS)))
-            logits = self.outputs.predicted
-            rows = write_predictions(out, files, logits, checkpoint.classes, calibration, broken)
+            logits, features = self.outputs.predicted, self.outputs.predicted_features
+            rows = write_predictions(out, files, logits, features, checkpoint.classes, calibration, broken)
             if len(rows) <= _SHOWN:
                 Console().print(predictions_table(rows))
             unread = f"; {len(broken):,} cannot be read" if broken else ""

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.run.results import SetResults
 from gfnet_pl.training.classifier import GFNetClassifier
 
+_LEARNED_FROM = 2_000  # training pictures; more take longer and turn away the same: docs/calibration.md
 _Floats = npt.NDArray[np.float32]
 _Part = tuple[npt.NDArray[np.int64], Tensor, Tensor]
 
@@ -26,11 +28,14 @@ class KeepOutputs(Callback):
             evaluated has no rows. With a strategy that starts processes of its own (ddp_spawn) there is no set.
         predicted: (N, classes) float32 logits of the pictures to predict, in their order; fewer rows if only a part was
             predicted.
+        predicted_features: (N, dim) float32, in the same order.
+        learned: The features of the training pictures, summed up before a test; None if there are no such pictures.
     """
 
     def __init__(self) -> None:
         self.sets: dict[str, SetResults] = {}
-        self.predicted = np.empty((0, 0), np.float32)
+        self.predicted = self.predicted_features = np.empty((0, 0), np.float32)
+        self.learned: Familiarity | None = None
         self._parts: dict[str, list[_Part]] = defaultdict(list)
 
     def on_validation_batch_end(
@@ -44,6 +49,23 @@ class KeepOutputs(Callback):
     ) -> None:
         loader: Any = trainer.val_dataloaders
         self._keep("val", loader.sampler[batch_idx].images, outputs)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, GFNetClassifier)
+        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # as below
+        loader = data.training_sample(_LEARNED_FROM)
+        self.learned = None
+        if loader is None:
+            return
+        features, labels = [], []
+        for number, batch in enumerate(loader):
+            on_device = trainer.strategy.batch_to_device(batch)
+            with trainer.precision_plugin.test_step_context():
+                features.append(pl_module.predict_step(on_device, number)["features"].float().cpu())
+            labels.append(batch.labels.cpu())
+        found = torch.cat(features)
+        if found.isfinite().all():  # otherwise the test itself tells
+            self.learned = Familiarity.fit(found.numpy(), torch.cat(labels).numpy())
 
     def on_test_batch_end(
         self,
@@ -78,7 +100,7 @@ class KeepOutputs(Callback):
         self._keep("predict", loader.sampler[batch_idx].images, outputs)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.predicted, _ = self._collected("predict", trainer)
+        self.predicted, self.predicted_features = self._collected("predict", trainer)
         self._parts.clear()
 
     def _keep(self, split: str, places: npt.NDArray[np.int64], outputs: dict[str, Tensor]) -> None:
