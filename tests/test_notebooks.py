@@ -53,11 +53,14 @@ def test_a_notebook_defines_nothing(file):
         assert not [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, defining)], cell.source
 
 
-def test_the_quick_start_uses_public_names_only():
-    nodes = [node for cell in code_cells(read(NOTEBOOKS[0])) for node in ast.walk(ast.parse(cell.source))]
-    imported = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module.startswith("gfnet_pl")]
-    assert [node.module for node in imported] == ["gfnet_pl"]
-    assert {name.name for node in imported for name in node.names} <= set(gfnet_pl.__all__)
+@pytest.mark.parametrize("file", NOTEBOOKS[:2], ids=lambda file: file.stem)
+def test_a_notebook_uses_the_public_names_and_functions_of_arrays(file):
+    nodes = [node for cell in code_cells(read(file)) for node in ast.walk(ast.parse(cell.source))]
+    assert not [node for node in nodes if isinstance(node, ast.Import) and "gfnet_pl" in node.names[0].name]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("gfnet_pl"):
+            assert node.module == "gfnet_pl" or node.module.startswith("gfnet_pl.evaluation."), node.module
+            assert node.module != "gfnet_pl" or {name.name for name in node.names} <= set(gfnet_pl.__all__)
 
 
 def test_the_notebooks_run_one_after_the_other(tmp_path, monkeypatch):
