@@ -1,4 +1,5 @@
-# make fit    sets up, trains the quick net by the robust recipe on the embedded data, tests it, writes its report
+# make fit    sets up, trains the quick net by the robust recipe on the embedded data, tests it, writes its report, and
+#             says whether the result is as expected
 # make notebooks   runs the notebooks and renders them into docs/notebooks (not 00: it is for your own pictures)
 # make bench  measures the speed against the textbook net and writes docs/performance.md, in 10 minutes on two cores
 # make test   sets up, checks style and types, runs the tests
@@ -24,6 +25,7 @@ fit: setup
 	$(BIN)/gfnet fit --config base.yaml --config quick.yaml --config robust.yaml
 	$(BIN)/gfnet test
 	$(BIN)/gfnet report
+	$(BIN)/python benchmarks/seeds.py check
 
 notebooks: setup
 	rm -rf docs/notebooks/*_files
