@@ -157,3 +157,20 @@ def test_the_net_compiles_without_a_break_in_its_graph():
     net = GFNet(**NET | {"dropout": 0.2, "drop_path": 0.1, "depth": 2}).train()
     compiled = torch.compile(net, backend="eager", fullgraph=True)
     compiled(torch.zeros(4, 1, 16, 16)).sum().backward()
+
+
+@pytest.mark.parametrize("same_trainer", [True, False])
+@pytest.mark.parametrize("before", ["test", "validate"])
+def test_a_model_is_fitted_after_it_was_tested(pictures, before, same_trainer):
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+
+    def trainer():
+        return Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet)
+
+    model, data = GFNetClassifier(**NET), ImageDataModule(str(pictures), image_size=16, batch_size=32, seed=1)
+    first = trainer()
+    getattr(first, before)(model, data, verbose=False)
+    second = first if same_trainer else trainer()
+    second.fit(model, data)
+    assert second.global_step == 2
+    assert model.scores["val"].images == len(data.sets["val"])

@@ -38,7 +38,7 @@ def test_runs_are_listed_with_state_epochs_and_accuracies(tiny, capsys, monkeypa
     assert "no run in ./runs yet" in capsys.readouterr().err
     assert main([*tiny, "--stage=one"]) == 0
     assert main(["test"]) == 0
-    assert main([*tiny, "--stage=two", "--trainer.max_epochs=9", "--trainer.max_time=00:00:00:00"]) == 0
+    assert main([*tiny, "--stage=two", "--trainer.max_epochs=9", "--trainer.max_time=00:00:00:00"]) == 2
     monkeypatch.setattr("gfnet_pl.training.dashboard.Charts.on_train_epoch_end", lambda *_: 1 / 0)
     assert main([*tiny, "--stage=three"]) == 1
     capsys.readouterr()

@@ -19,6 +19,7 @@ from gfnet_pl.messages import messages, say, use_plain_characters
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 _IN_PACKAGE = Path(__file__).parent / "configs"
 _IN_CHECKOUT = Path(__file__).parents[2] / "configs"
+_GROUPS = ("--trainer", "--model", "--data", "--tf32", "--data.augment")  # each takes a file, or settings in braces
 COMMANDS = (*TRAINER_COMMANDS, "report", "runs", "audit", "hand-signs")
 _PICTURES = "--data.predict_paths"
 _WITHOUT_VALUE = ("-h", "--help", "--help-all", "--print_config")
@@ -76,7 +77,7 @@ def _run(args: list[str]) -> int:
         return 0
     command = args[0]
     if command == "hand-signs":
-        return _hand_signs(args[1:])
+        return _hand_signs(_at_home(args[1:]))
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}{nearest(command, list(COMMANDS))}")
     if command == "runs":
@@ -93,12 +94,12 @@ def _run(args: list[str]) -> int:
     if command == "audit":
         from gfnet_pl.audit.audit import run_audit
 
-        run_audit(args[1:])
+        run_audit(_at_home(args[1:]))
         return 0
     if command == "report":
         from gfnet_pl.report.command import run_report
 
-        run_report(args[1:], _test)
+        run_report(_at_home(args[1:]), _test)
         return 0
     from gfnet_pl.training.lightning_cli import run_trainer
 
@@ -140,7 +141,7 @@ def find_config(name: str) -> Path:
         UserError: There is no such config. The message suggests the most similar name.
     """
     folders = [Path("configs"), _IN_PACKAGE if _IN_PACKAGE.is_dir() else _IN_CHECKOUT]
-    for candidate in (Path(name), *(folder / name for folder in folders)):
+    for candidate in (Path(name).expanduser(), *(folder / name for folder in folders)):
         if candidate.is_file():
             _check_config(candidate)
             return candidate
@@ -196,13 +197,26 @@ def _listed(word: str) -> list[str]:
     return [str(path) for path in found] if isinstance(found, list) else [word]
 
 
+def _at_home(args: list[str]) -> list[str]:
+    """Replaces `~` by the home folder, also in `--out=~/page.html`, where a shell leaves it."""
+    parts = [word.partition("=") if word.startswith("--") else ("", "", word) for word in args]
+    return [name + equals + os.path.expanduser(value) for name, equals, value in parts]
+
+
 def _with_paths(args: list[str]) -> list[str]:
-    """Replaces config names by paths."""
-    words, out = iter(args), []
+    """The words of a command as the parser needs them.
+
+    Names of configs become paths. Configs come first and settings of a whole group next, so that single flags win
+    wherever they stand.
+    """
+    command, words = args[:1], iter(args[1:])
+    configs, groups, flags = [], [], []
     for word in words:
         name, equals, value = word.partition("=")
         if name in ("--config", "-c"):
-            out += ["--config", str(find_config(value if equals else next(words, "")))]
+            configs += ["--config", str(find_config(value if equals else next(words, "")))]
+        elif name in _GROUPS:
+            groups.append((_GROUPS.index(name), f"{name}={value if equals else next(words, '')}"))
         else:
-            out.append(word)
-    return out
+            flags.append(word)
+    return [*command, *configs, *(word for _, word in sorted(groups, key=lambda group: group[0])), *flags]

@@ -26,6 +26,8 @@ _HIDDEN = (  # warnings about things that a user cannot correct
     ".*does not have many workers.*",  # the pictures are in memory: workers would have nothing to do
     ".*smaller than the logging interval.*",  # a small set has few batches an epoch, and that is fine
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its own folder
+    ".*callbacks used to create the checkpoint need to be provided.*",  # version 0.1.0 wrote last.ckpt otherwise
+    ".*could not find the monitored key in the returned metrics.*",  # before the first validation
     ".*is not supported by the model summary.*",  # its estimate of the size in bf16, shown beside the right count
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 on torch 2.13, inside Lightning
 )

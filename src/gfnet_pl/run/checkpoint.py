@@ -25,6 +25,7 @@ class Checkpoint:
         path: The file.
         stage: The stage of the run that wrote it; None if it was not written by a `gfnet` command.
         epochs: Number of finished epochs.
+        steps: Number of optimizer steps.
         settings: The resolved settings of its run by dotted key, for example "model.dim".
         weights: The classifier's state dict.
         trained_on: "digests" (K,) int64 of the pictures that the net was trained on, as bits of `Seen.digests`, and
@@ -34,6 +35,7 @@ class Checkpoint:
     path: Path
     stage: str | None
     epochs: int
+    steps: int
     settings: dict[str, Any]
     weights: dict[str, torch.Tensor]
     trained_on: dict[str, Any] | None = None
@@ -59,7 +61,8 @@ class Checkpoint:
             raise UserError(f"--ckpt_path: {path} is no checkpoint of a GFNetClassifier; give one that gfnet fit wrote")
         record = content.get(RECORD, {})
         settings = dict(_dotted(record.get("config", {}) | {"model": model}))
-        return cls(path, record.get("stage"), _finished_epochs(content), settings, weights, record.get("trained_on"))
+        steps, pictures = int(content["global_step"]), record.get("trained_on")
+        return cls(path, record.get("stage"), _finished_epochs(content), steps, settings, weights, pictures)
 
     @property
     def classes(self) -> list[str]:

@@ -4,9 +4,11 @@ Lightning writes the TensorBoard events there, and the checkpoints into its subf
 """
 
 import hashlib
+import json
 import os
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gfnet_pl.errors import UserError
@@ -98,7 +100,7 @@ class RunFolder:
         return self.path / _CHECKPOINTS / name
 
     def checkpoint_to_test(self) -> Path:
-        """The best checkpoint, or the last one if there is no best one.
+        """The best checkpoint, or the last one if there is no best one because nothing was validated.
 
         Raises:
             UserError: There is neither, or the folder does not exist.
@@ -109,8 +111,22 @@ class RunFolder:
             if self.checkpoint(name).is_file():
                 return self.checkpoint(name)
         raise UserError(
-            f"{self.path} has no checkpoint: there is nothing to report until gfnet fit has finished an epoch of it"
+            f"{self.path} has no checkpoint: it is still in its first epoch, or was stopped there; train it again, or "
+            "name another run"
         )
+
+    def trained(self) -> datetime | None:
+        """When the run was last trained: the start of the last `gfnet fit` in its record.
+
+        A record without a time, or none, is that of another program: then the time of its last.ckpt counts. None if
+        there is neither: the folder is no run.
+        """
+        try:
+            started = json.loads(self.record.read_text(encoding="utf-8"))[-1]["started"]
+            return datetime.fromisoformat(started).astimezone(UTC)
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            last = self.checkpoint(LAST)
+            return datetime.fromtimestamp(last.stat().st_mtime, UTC) if last.is_file() else None
 
 
 def run_of(checkpoint: Path) -> RunFolder | None:
@@ -141,21 +157,43 @@ def find_checkpoint(name: str) -> Path:
     path = Path(name)
     if path.is_file() or name not in (LAST, BEST):
         return path
-    path = newest_run().checkpoint(name)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: the newest run has not been validated yet; try --ckpt_path {LAST}")
-    return path
+    run = newest_run()
+    instead = run.checkpoint_to_test()  # or there is none at all
+    if run.checkpoint(name).is_file():
+        return run.checkpoint(name)
+    raise UserError(f"{run.path}, the newest run, has no {name}; try --ckpt_path {instead.name}")
+
+
+def all_runs() -> list[RunFolder]:
+    """The runs below ./runs, the one that was trained last first. Those that have no checkpoint yet are among them."""
+    found = {run: run.trained() for run in map(RunFolder, RUNS.glob("*/*"))}
+    times = {run: time for run, time in found.items() if time}
+    return sorted(times, key=lambda run: times[run], reverse=True)
 
 
 def newest_run() -> RunFolder:
-    """The run with the newest last.ckpt.
+    """The run that was trained last, whether or not it has a checkpoint.
 
     Raises:
         UserError: There is no run yet.
     """
-    found = sorted(RUNS.glob(f"*/*/{_CHECKPOINTS}/{LAST}"), key=lambda last: last.stat().st_mtime)
-    if not found:
+    if not (found := all_runs()):
         raise UserError(
             f"no run in ./{RUNS} yet: train one with gfnet fit --config base.yaml, or give --ckpt_path FILE"
         )
-    return RunFolder(found[-1].parent.parent)
+    return found[0]
+
+
+def new_run(stage: str) -> RunFolder:
+    """The folder of the next run of a stage; it is not made.
+
+    Raises:
+        UserError: The name of the stage cannot be that of a folder, or is one in which runs would not be found.
+    """
+    if not re.fullmatch(r"\w[\w.+=@ -]{0,98}(?<! )", stage):
+        raise UserError(
+            f"stage: {stage!r} cannot name a folder below {RUNS}; begin with a letter or digit, go on with those and "
+            ". _ - + = @"
+        )
+    versions = [re.fullmatch(r"version_(\d+)", path.name) for path in (RUNS / stage).glob("version_*")]
+    return RunFolder(RUNS / stage / f"version_{max((int(found[1]) for found in versions if found), default=-1) + 1}")

@@ -47,7 +47,7 @@ def provenance(command: list[str], *, precision: str, device: "torch.device", de
     return {
         "command": shlex.join(["gfnet", *command]),
         "folder": str(Path.cwd()),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "process": f"{platform.node()}:{os.getpid()}",
         "commit": _commit(),
         "seed": os.environ.get("PL_GLOBAL_SEED"),

@@ -1,13 +1,11 @@
-"""Callbacks for training: TF32 on an NVIDIA GPU, images per second, a last.ckpt every ten minutes."""
+"""Callbacks for training: TF32 on an NVIDIA GPU, and images per second."""
 
 import logging
 import time
-from datetime import timedelta
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gfnet_pl.data.batches import Batch
 
@@ -109,29 +107,3 @@ class Throughput(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         pl_module.log("train/images_per_second", trainer.world_size * self._images / self._seconds)
-
-
-class LastWithinEpoch(ModelCheckpoint):
-    """Writes last.ckpt every ten minutes, so that a run that is killed during a long epoch loses little more than that.
-
-    It writes only after an optimizer step, because a checkpoint does not contain gradients that are still being
-    accumulated. It does not write after the last batch of an epoch, because Lightning 2.6 would resume from there with
-    a wrong count. The checkpoint at the end of the epoch follows anyway.
-    """
-
-    STEPS = 10  # steps between two looks at the clock, for which devices must exchange messages
-
-    def __init__(self) -> None:
-        super().__init__(filename="last", train_time_interval=timedelta(minutes=10), enable_version_counter=False)
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
-        between = self.STEPS * trainer.accumulate_grad_batches
-        if (batch_idx + 1) % between == 0 and not trainer.is_last_batch:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

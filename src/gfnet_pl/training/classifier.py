@@ -86,9 +86,13 @@ class SetMetrics(nn.Module):
         classes = self.confusion.num_classes
         confusion = self.confusion.compute().cpu().reshape(classes, classes)  # for one class it is a scalar
         score = Score(confusion, self.loss.compute().item() / max(1, int(confusion.sum())))
+        self.reset()
+        return score
+
+    def reset(self) -> None:
+        """Sets all counts back to zero."""
         self.confusion.reset()
         self.loss.reset()
-        return score
 
 
 class GFNetClassifier(LightningModule):
@@ -182,6 +186,9 @@ class GFNetClassifier(LightningModule):
                 f"the net knows {len(self.classes)} classes, the data has {len(found)}: "
                 f"{', '.join(differences) or 'another order'}; train from scratch or give data of the same classes"
             )
+        for counts in self.metrics.values():
+            assert isinstance(counts, SetMetrics)
+            counts.reset()  # a test leaves tensors of inference mode, and after an error also counts
         self._first_bad_step = torch.tensor(-1, device=self.device)
         if self.compiles and stage == "fit":
             self.net.compile()  # in place, so names in checkpoints stay the same

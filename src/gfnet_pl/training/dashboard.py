@@ -6,7 +6,6 @@ is the epoch, as for the scores. All this takes little time: `benchmarks/dashboa
 
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,11 +158,15 @@ class Filters(Callback):
     The file has two arrays. `epochs` (E,) are the numbers of epochs trained, 0 before the first. `magnitude`
     (E, depth, H, W), float32, is the result of `gfnet_pl.evaluation.filters.magnitude` after each of them. A resumed
     run continues the file of its run.
+
+    Args:
+        run: The run's folder.
     """
 
+    def __init__(self, run: RunFolder) -> None:
+        self._file = run.filters
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = trainer.log_dir  # asks all devices, so it cannot be asked below, where only one device runs
-        self._file = RunFolder(Path(folder)).filters if trainer.logger and folder else None
         if trainer.is_global_zero and trainer.global_step == 0:
             self._keep(magnitude(_classifier(pl_module).net), epoch=0)
 
@@ -175,8 +178,6 @@ class Filters(Callback):
                 writer.add_image("train/filters", filters(now), trainer.current_epoch, dataformats="HWC")
 
     def _keep(self, now: Floats, *, epoch: int) -> None:
-        if self._file is None:
-            return
         epochs, magnitudes = np.empty(0, np.int64), np.empty((0, *now.shape), np.float32)
         if epoch and self._file.is_file():
             kept = read_arrays(self._file)

@@ -49,15 +49,22 @@ class Ending(Callback):
 
     The state is "finished" if all epochs were trained, "failed" after an error, and otherwise "stopped": by Ctrl-C, a
     signal, a limit of time, or early stopping. A session that was killed has no such entry.
+
+    Args:
+        run: The run's folder.
     """
 
+    def __init__(self, run: RunFolder) -> None:
+        self._of = run
+        self._run: RunFolder | None = None
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = trainer.log_dir  # asks all devices
-        self._run = RunFolder(Path(folder)) if trainer.logger and folder and trainer.is_global_zero else None
+        self._run = self._of if trainer.is_global_zero else None
         self._start = time.monotonic()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         ended = trainer.max_epochs is not None and trainer.current_epoch >= trainer.max_epochs > 0
+        ended &= trainer.is_last_batch  # max_time may have cut the last epoch off
         steps = 0 < trainer.max_steps <= trainer.global_step
         self._write(trainer, pl_module, state="finished" if ended or steps else "stopped")
 
@@ -68,9 +75,9 @@ class Ending(Callback):
             self._write(trainer, pl_module, state="stopped", reason=type(exception).__name__)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, **how: Any) -> None:  # noqa: ANN401
-        if getattr(self, "_run", None) is None:  # it did not begin, or another device writes
+        if self._run is None:  # it did not begin, or another device writes
             return
-        assert self._run is not None and isinstance(pl_module, GFNetClassifier)  # the command line creates no other
+        assert isinstance(pl_module, GFNetClassifier)  # the command line creates no other
         best = best_epoch(trainer, pl_module)
         facts = {
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),

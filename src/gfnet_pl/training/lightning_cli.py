@@ -29,22 +29,24 @@ from gfnet_pl.help import tell_our_defaults
 from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
-from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RUNS, RunFolder, find_checkpoint
+from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RunFolder, find_checkpoint, new_run, newest_run
 from gfnet_pl.run.predictions import free_name, predictions_table, write_predictions
 from gfnet_pl.run.results import Results, read_calibration, refuse_a_part, write_results
 from gfnet_pl.run.trained_data import is_other_data, trained_on
-from gfnet_pl.training.callbacks import LastWithinEpoch, Tell, TF32Precision, Throughput
+from gfnet_pl.training.callbacks import Tell, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
 from gfnet_pl.training.ending import Ending
+from gfnet_pl.training.last_checkpoint import LastCheckpoint
 from gfnet_pl.training.mistakes import of_lightning, of_parser
+from gfnet_pl.training.options import find_home, names_as_text, read_names_as_text
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.precision import choose_precision
 from gfnet_pl.training.progress import Progress
 from gfnet_pl.training.run_logger import RunLogger
-from gfnet_pl.training.run_record import RunRecord
+from gfnet_pl.training.run_record import RunRecord, config_text
 from gfnet_pl.training.trainer_options import check_trainer
-from gfnet_pl.training.warm_start import give_weights, resumes, settings_from
+from gfnet_pl.training.warm_start import give_weights, refuse_if_finished, resumes, settings_from, started_from
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class GFNetCLI(LightningCLI):
         self.checkpoint: Checkpoint | None = None
         self.other_data = False  # whether the command is given other data than those of the checkpoint's run
         self.stage = "base"
+        self.run: RunFolder | None = None
         self.outputs = KeepOutputs()
         super().__init__(
             GFNetClassifier,
@@ -129,23 +132,27 @@ class GFNetCLI(LightningCLI):
         known = list(subparser.get_defaults().keys())
         if "verbose" in known:
             subparser.set_defaults({"verbose": False})  # no table by Lightning: ours is shorter
+        read_names_as_text()
+        asked = [word for word in args if word.partition("=")[0] == "--print_config"]
+        words = names_as_text([word for word in args if word not in asked])
         try:
-            explicit = parser.parse_args(args, defaults=False).get(subcommand)
+            explicit = parser.parse_args(words, defaults=False).get(subcommand)
             said = dict(explicit.items()) if explicit else {}
             _refuse_empty(said)
-            if "data.image_size" in said:
+            find_home(said)
+            if "data.image_size" in said and said["data.image_size"] != said.get("model.image_size"):
                 raise UserError("data.image_size follows model.image_size: give that one")
             if said.get("model.pretrained") and said.get("model.classes"):
                 raise UserError("model.pretrained starts a net for the data's classes: drop model.classes")
             emphasised = _take_emphasis(said)
-            self.stage = said.get("stage", "base")
-            name = said.get("ckpt_path") or (None if subcommand == "fit" else BEST)
-            if name:
-                self.checkpoint = Checkpoint.load(find_checkpoint(str(name)))
+            self.checkpoint = _start_from(said.get("ckpt_path"), subcommand)
+            of_checkpoint = self.checkpoint.stage if self.checkpoint else None
+            self.stage = said["stage"] if said.get("stage") is not None else of_checkpoint or "base"
+            if self.checkpoint:
                 self.other_data = subcommand != "predict" and is_other_data(self.checkpoint, said)
                 taken = settings_from(self.checkpoint, subcommand, said, self.stage)
                 subparser.set_defaults({key: value for key, value in taken.items() if key in known})
-            self.config = parser.parse_args(args)
+            self.config = parser.parse_args(words)
         except ArgumentError as error:
             raise UserError(of_parser(error, known)) from None
         config = self.config[subcommand]
@@ -155,13 +162,18 @@ class GFNetCLI(LightningCLI):
         if not isinstance(config["seed_everything"], bool):
             check_range("seed_everything", config["seed_everything"], least=0, most=LARGEST_SEED)
         check_trainer(config["trainer"])
+        find_home(config)
         if root := config["data"]["root"]:  # the run must be found to be of these data from any folder
             config["data"]["root"] = os.path.abspath(os.path.expanduser(root))
+        config["stage"] = self.stage
         config["data"]["image_size"] = config["model"]["image_size"]
         if emphasised:
             config["data"]["class_emphasis"], config["emphasis_from"] = said["data.class_emphasis"], None
         if self.checkpoint:
             config["ckpt_path"] = str(self.checkpoint.path)
+        if asked:
+            print(config_text(subparser, config), end="")
+            raise SystemExit(0)
         self.precision = choose_precision(config)
 
     def _parse_ckpt_path(self) -> None:
@@ -188,41 +200,25 @@ class GFNetCLI(LightningCLI):
         except Exception as error:
             if message := of_lightning(error, self._get(self.config, "trainer")):
                 raise UserError(message) from None
-            run = self._run()
+            run = self.run or (self.checkpoint.run if self.checkpoint else None)
             if run and run.path.is_dir() and not told_by_system(error):
                 with suppress(OSError), replacing(run.fault) as file:
                     file.write(traceback.format_exc())
                     error.add_note(f"This traceback is also in {run.fault}.")
             raise
 
-    def _run(self) -> RunFolder | None:
-        """The run that this command writes or reads. It asks no other device, unlike the trainer's `log_dir`."""
-        logger = self.trainer.logger if hasattr(self, "trainer") else None
-        if folder := getattr(logger, "log_dir", None):
-            return RunFolder(Path(folder))
-        return self.checkpoint.run if self.checkpoint else None
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  (the signature of LightningCLI)
         settings = self._get(self.config_init, "trainer")
         shows_progress = settings["enable_progress_bar"] is not False
-        callbacks: list[Callback] = [Progress()] if shows_progress else []
+        if self.subcommand == "fit" and not settings["fast_dev_run"]:
+            self.run = self._folder()
+        callbacks: list[Callback] = [Progress(self.run)] if shows_progress else []
         callbacks += [Tell(self.precision)] if self.precision else []
         if self.subcommand == "fit":
-            callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts(), Filters()]
-            callbacks += [Classes(), HyperParameters(), Throughput(), Ending()]
-            callbacks += [
-                ModelCheckpoint(
-                    filename=Path(BEST).stem,
-                    monitor="val/accuracy",
-                    mode="max",
-                    enable_version_counter=False,
-                    verbose=False,
-                ),
-                # A callback of its own: save_last would write only when a top-k checkpoint is saved.
-                ModelCheckpoint(filename=Path(LAST).stem, enable_version_counter=False),
-                LastWithinEpoch(),
-                RunRecord(self._parser("fit"), self.config["fit"], stage=self.stage, command=self.command),
-            ]
+            callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts()]
+            callbacks += [Classes(), HyperParameters(), Throughput()]
+            if self.run:
+                callbacks += self._writers(self.run)
         else:
             kwargs["enable_checkpointing"] = False
             callbacks += [self.outputs]
@@ -231,33 +227,56 @@ class GFNetCLI(LightningCLI):
             kwargs["logger"] = self._logger()
         return super().instantiate_trainer(**kwargs)
 
-    def _logger(self) -> RunLogger | bool:
-        """The logger of the run, or False where there is no run to log to.
+    def _folder(self) -> RunFolder:
+        """The folder of the run that is trained: that of the checkpoint if it is resumed, otherwise a new one."""
+        if self.checkpoint and self.checkpoint.run and resumes(self.checkpoint, self.stage):
+            return self.checkpoint.run
+        return new_run(self.stage)
 
-        A new run logs to a new version of its stage. A run that is resumed or tested logs to its own folder.
+    def _writers(self, run: RunFolder) -> list[Callback]:
+        """The callbacks that write into the folder of a run."""
+        settings = self.config["fit"].clone()
+        if self.checkpoint and resumes(self.checkpoint, self.stage):
+            settings["ckpt_path"] = started_from(self.checkpoint)
+        return [
+            Filters(run),
+            ModelCheckpoint(
+                dirpath=run.checkpoint(BEST).parent,
+                filename=Path(BEST).stem,
+                monitor="val/accuracy",
+                mode="max",
+                enable_version_counter=False,
+                verbose=False,
+            ),
+            LastCheckpoint(run.checkpoint(LAST)),
+            Ending(run),
+            RunRecord(run, self._parser("fit"), settings, stage=self.stage, command=self.command),
+        ]
+
+    def _logger(self) -> RunLogger | bool:
+        """The logger to the folder of the run that is trained or tested, or False if there is no such folder.
+
         `gfnet validate` logs nothing: the curves of the run have that figure already.
         """
-        checkpoint, fit = self.checkpoint, self.subcommand == "fit"
-        test = self.subcommand == "test" and not self.other_data  # the run's dashboard shows its own data
-        if checkpoint and checkpoint.run and (test or (fit and resumes(checkpoint, self.stage))):
-            run = checkpoint.run.path
-            return RunLogger(run.parent, run.name, tested=max(0, checkpoint.epochs - 1) if test else None)
-        return fit and RunLogger(RUNS / self.stage)
+        if self.run:
+            return RunLogger(self.run.path.parent, self.run.path.name)
+        # the run's dashboard shows its own data
+        if self.checkpoint and self.checkpoint.run and self.subcommand == "test" and not self.other_data:
+            run = self.checkpoint.run.path
+            return RunLogger(run.parent, run.name, tested=max(0, self.checkpoint.epochs - 1))
+        return False
 
     def fit(self, model: GFNetClassifier, ckpt_path: str | None = None, **kwargs: Any) -> None:  # noqa: ANN401
         """Trains from scratch, resumes the checkpoint's run, or starts from its weights."""
-        checkpoint = self.checkpoint
+        checkpoint, steps = self.checkpoint, 0
         if checkpoint is None:
             self.trainer.fit(model, **kwargs)
         elif resumes(checkpoint, self.stage):
-            if self.trainer.max_epochs is not None and 0 <= self.trainer.max_epochs <= checkpoint.epochs:
-                raise UserError(
-                    f"{checkpoint.path}: this {checkpoint.stage} run has finished its {checkpoint.epochs} epochs; for "
-                    "more of it give --trainer.max_epochs, for a new run from its weights another --stage"
-                )
+            refuse_if_finished(checkpoint, max_epochs=self.trainer.max_epochs, max_steps=self.trainer.max_steps)
             self._remember()
-            words = "resuming %s at epoch %d: settings, splits and all state are its run's"
-            log.info(words, checkpoint.path, checkpoint.epochs)
+            words = "resuming %s at epoch %d, step %d: settings, splits and all state are its run's"
+            log.info(words, checkpoint.path, checkpoint.epochs, checkpoint.steps)
+            steps = checkpoint.steps
             self.trainer.fit(model, ckpt_path=ckpt_path, **kwargs)
         else:
             give_weights(checkpoint, model)
@@ -272,6 +291,14 @@ class GFNetCLI(LightningCLI):
                 self.datamodule.splits_file or "drawn again",
             )
             self.trainer.fit(model, **kwargs)
+        if self.trainer.global_step <= steps:
+            limits = "trainer.max_epochs, max_steps, max_time and limit_train_batches"
+            raise UserError(f"nothing was trained: one of {limits} leaves no time for a step")
+
+    def after_fit(self) -> None:
+        """Says that a run has no best checkpoint because nothing was validated."""
+        if self.run and self.trainer.is_global_zero and not self.run.checkpoint(BEST).is_file():
+            log.info("never validated, so there is no %s: gfnet test takes %s", BEST, LAST)
 
     def _remember(self) -> None:
         """Tells the data which pictures the checkpoint was trained on: the net goes on knowing them."""
@@ -374,6 +401,13 @@ def _refuse_empty(said: dict[str, Any]) -> None:
     for key, value in said.items():
         if isinstance(value, str) and not value.strip():
             raise UserError(f"{key} is empty: is the variable that it comes from unset? Give a value, or drop it")
+
+
+def _start_from(name: str | None, subcommand: str) -> Checkpoint | None:
+    """The checkpoint that a command starts from; without a name, None for `fit` and the newest run's for the others."""
+    if name:
+        return Checkpoint.load(find_checkpoint(str(name)))
+    return None if subcommand == "fit" else Checkpoint.load(newest_run().checkpoint_to_test())
 
 
 def _take_emphasis(said: dict[str, Any]) -> bool:

@@ -6,7 +6,6 @@ The lines go to standard output. The bar is drawn by the clock, so that a step c
 import math
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -26,13 +25,16 @@ class Progress(ProgressBar):
     `12/20  val 90.9 %  train 79.1 %  loss 0.31  33 s, 5 min left`: finished epochs, accuracy on validation pictures and
     on the training pictures as they were drawn and augmented, mean training loss, and time. Where the line is too long
     for the terminal, the loss is left out.
+
+    Args:
+        run: The folder of the run that is trained; None if none is kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: RunFolder | None = None) -> None:
         super().__init__()
         self._shows = True
         self._line = LiveLine(sys.stdout)
-        self._run: RunFolder | None = None
+        self._run = run
         self._start: float | None = None
         self._trained = 0  # batches since then
         self._batches = 0  # of the evaluation that is going on
@@ -45,8 +47,6 @@ class Progress(ProgressBar):
         self._shows = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = trainer.log_dir  # asks all devices
-        self._run = RunFolder(Path(folder)) if trainer.logger and folder else None
         weights = sum(parameter.numel() for parameter in pl_module.parameters())
         self._say(f"run: {self._run.path if self._run else 'not kept'}; the net has {weights:,} weights")
 
@@ -161,8 +161,10 @@ class Progress(ProgressBar):
         assert isinstance(pl_module, GFNetClassifier)  # the command line creates no other class
         if best := best_epoch(trainer, pl_module):
             self._say(_in_words(best))
-        ends = f"{'stopped after ' if stopped else ''}{epochs} epoch{'' if epochs == 1 else 's'}, {spent}"
-        self._say(f"{ends}; run: {self._run.path if self._run else 'not kept'}")
+        ends = f"{'stopped after ' if stopped else ''}{epochs} epoch{'' if epochs == 1 else 's'}"
+        if not stopped and not trainer.is_last_batch:  # by max_steps or max_time
+            stopped, ends = True, f"stopped after step {trainer.global_step}, within epoch {epochs}"
+        self._say(f"{ends}, {spent}; run: {self._run.path if self._run else 'not kept'}")
         if self._run and stopped and self._run.checkpoint(LAST).is_file():
             self._say("next: gfnet fit --ckpt_path last.ckpt goes on with it")
         elif self._run and not stopped:

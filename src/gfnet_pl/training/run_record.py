@@ -2,24 +2,24 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.files import replacing
 from gfnet_pl.run.checkpoint import RECORD
 from gfnet_pl.run.confusion import write_confusion
-from gfnet_pl.run.folder import CONFIG, RunFolder
+from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.record import provenance, read_sessions, write_record
 from gfnet_pl.run.trained_data import stored
 from gfnet_pl.training.classifier import GFNetClassifier
 
 
-class RunRecord(SaveConfigCallback):
+class RunRecord(Callback):
     """Writes the record of a run, and puts stage, settings and random state into its checkpoints.
 
     When `fit` begins, it writes the config, the splits, the record and the list of data that are not used. After each
@@ -29,25 +29,31 @@ class RunRecord(SaveConfigCallback):
     checkpoints do not contain it.
 
     Args:
+        run: The run's folder. With several devices, that of the first one counts.
         parser: The parser of the subcommand.
         config: The resolved config.
         stage: The stage of the run.
         command: The words of the command line.
     """
 
-    def __init__(self, parser: LightningArgumentParser, config: Any, *, stage: str, command: list[str]) -> None:  # noqa: ANN401
-        super().__init__(parser, config, config_filename=CONFIG, overwrite=True)
+    def __init__(
+        self,
+        run: RunFolder,
+        parser: LightningArgumentParser,
+        config: Any,  # noqa: ANN401
+        *,
+        stage: str,
+        command: list[str],
+    ) -> None:
+        self.run, self.parser, self.config = run, parser, config
         self.stage, self.command = stage, command
-        self._run: RunFolder | None = None
         self._random_state: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        folder = trainer.log_dir if stage == "fit" else None  # asks all devices; below, only one runs
-        if trainer.logger is not None and folder:  # fast_dev_run has a logger without a folder
-            self._run = RunFolder(Path(folder))
-            super().setup(trainer, pl_module, stage)
+        if stage == "fit" and trainer.is_global_zero:
+            self._write(trainer)
 
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def _write(self, trainer: Trainer) -> None:
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
         session = provenance(
             self.command,
@@ -56,21 +62,24 @@ class RunRecord(SaveConfigCallback):
             devices=trainer.num_devices,
         )
         session |= {"stage": self.stage, "data": data.source}
-        assert self._run is not None  # setup has found it
-        own = data.splits_file and os.path.realpath(data.splits_file) == os.path.realpath(self._run.splits)
+        config = config_text(self.parser, self.config)
+        self.run.path.mkdir(parents=True, exist_ok=True)
+        with replacing(self.run.config) as file:
+            file.write(config)
+        own = data.splits_file and os.path.realpath(data.splits_file) == os.path.realpath(self.run.splits)
         # A resumed run keeps its splits: pictures that are gone now may come back, and stay in their split.
-        write_record(self._run, session, None if own else data.pictures, data.left_out)
+        write_record(self.run, session, None if own else data.pictures, data.left_out)
         if isinstance(trainer.logger, TensorBoardLogger):
-            text = "\n".join(f"    {line}" for line in self._run.config.read_text(encoding="utf-8").splitlines())
+            text = "\n".join(f"    {line}" for line in config.splitlines())
             facts = "\n".join(f"- {key}: {value}" for key, value in session.items())
-            number = len(read_sessions(self._run))  # TensorBoard shows one text per step
+            number = len(read_sessions(self.run))  # TensorBoard shows one text per step
             trainer.logger.experiment.add_text("config", text, number)
             trainer.logger.experiment.add_text("run", facts, number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GFNetClassifier) and pl_module.classes is not None  # setup has built the net
-        if trainer.is_global_zero and self._run and "val" in pl_module.scores:
-            write_confusion(self._run, pl_module.classes, pl_module.scores["val"].confusion.numpy())
+        if trainer.is_global_zero and "val" in pl_module.scores:
+            write_confusion(self.run, pl_module.classes, pl_module.scores["val"].confusion.numpy())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         config = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
@@ -91,3 +100,17 @@ class RunRecord(SaveConfigCallback):
             torch.set_rng_state(self._random_state["cpu"])
             if len(self._random_state["cuda"]) == torch.cuda.device_count():
                 torch.cuda.set_rng_state_all(self._random_state["cuda"])
+
+
+def config_text(parser: LightningArgumentParser, config: Any) -> str:  # noqa: ANN401
+    """The resolved settings of a command as the YAML text of a config with which it can be run again.
+
+    Args:
+        parser: The parser of the subcommand.
+        config: What it parsed.
+    """
+    again = config.clone()
+    again.pop("data.image_size", None)  # it follows model.image_size
+    if again["model.pretrained"]:
+        again["model.classes"] = None  # they follow the data, and a resumed run knows them from its checkpoint
+    return str(parser.dump(again, skip_none=False))

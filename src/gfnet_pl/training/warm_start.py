@@ -15,7 +15,7 @@ from gfnet_pl.data.splits import SplitRule
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
-from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.run.folder import RunFolder, run_of
 from gfnet_pl.run.trained_data import data_root, is_other_data
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.precision import FLOAT32
@@ -89,6 +89,29 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
         fixed += tuple(key for key in taken if key.startswith("data.") and key not in _MAY_MOVE)
     _refuse_contradictions(checkpoint, said, taken, fixed)
     return taken
+
+
+def started_from(checkpoint: Checkpoint) -> str | None:
+    """The checkpoint of another run from whose weights the checkpoint's run once started; None if there is none."""
+    origin = checkpoint.settings.get("ckpt_path")
+    return origin if origin and run_of(Path(origin)) != checkpoint.run else None  # version 0.1.0 named its own here
+
+
+def refuse_if_finished(checkpoint: Checkpoint, *, max_epochs: int | None, max_steps: int) -> None:
+    """Refuses to resume a run that would not train a single step.
+
+    Raises:
+        UserError: The checkpoint's run has all its epochs or steps. -1 means no limit.
+    """
+    for done, limit, option in (
+        (checkpoint.epochs, -1 if max_epochs is None else max_epochs, "epochs"),
+        (checkpoint.steps, max_steps, "steps"),
+    ):
+        if 0 <= limit <= done:
+            raise UserError(
+                f"{checkpoint.path}: this {checkpoint.stage} run has finished its {done} {option}; for more of it give "
+                f"--trainer.max_{option}, for a new run from its weights another --stage"
+            )
 
 
 def give_weights(checkpoint: Checkpoint, model: GFNetClassifier) -> None:

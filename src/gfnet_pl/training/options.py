@@ -1,0 +1,77 @@
+"""What the words of a command and its configs mean: names that look like numbers or switches, and `~` in paths."""
+
+import json
+import os
+import re
+from collections.abc import MutableMapping
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import get_loader, set_loader
+
+_PATHS = ("data.root", "data.splits", "data.predict_paths", "model.pretrained", "ckpt_path", "emphasis_from", "out")
+_NAMES = {"stage", "classes", *(key.rpartition(".")[2] for key in _PATHS)}  # the last words of their keys
+_TEXT, _FLOAT, _NULL, _TIME = (f"tag:yaml.org,2002:{name}" for name in ("str", "float", "null", "timestamp"))
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads every key, and the values that are names and paths, as text: YAML reads `1` as a number, `no` as False."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+        self.flatten_mapping(node)
+        names = set() if getattr(node, "of_classes", False) else _NAMES  # a class may be called root
+        for key, value in node.value:
+            key.tag = _TEXT
+            value.of_classes = key.value == "class_emphasis"
+            if key.value in names:
+                for name in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(name, yaml.ScalarNode) and (name is not value or name.tag != _NULL):
+                        name.tag = _TEXT
+        mapping: dict[str, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+# As jsonargparse reads them: 1e-3 is a number, and a date is text.
+_Loader.add_implicit_resolver(
+    _FLOAT, re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+_Loader.add_constructor(_TIME, yaml.SafeLoader.construct_yaml_str)
+
+
+def read_names_as_text() -> None:
+    """Lets configs and options name classes, stages and paths as they are written, also `1` and `no`."""
+    usual = get_loader("yaml")
+    if getattr(usual, "__module__", None) == __name__:  # in this process already
+        return
+
+    def load(text: str) -> Any:  # noqa: ANN401
+        value = usual(text)
+        return yaml.load(text, Loader=_Loader) if isinstance(value, dict) else value
+
+    set_loader("yaml", load, exceptions=(yaml.YAMLError,))
+
+
+def names_as_text(words: list[str]) -> list[str]:
+    """Quotes the names in a list of classes among the words of a command, as `read_names_as_text` does in configs."""
+    out, rest = [], iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option in ("--data.classes", "--model.classes"):
+            value = value if equals else next(rest, "")
+            try:
+                names = yaml.load(value, Loader=yaml.BaseLoader)  # everything is text
+            except yaml.YAMLError:
+                names = None  # the parser says what is wrong
+            word = f"{option}={json.dumps(names) if isinstance(names, list) else value}"
+        out.append(word)
+    return out
+
+
+def find_home(settings: MutableMapping[str, Any]) -> None:
+    """Replaces `~` in the paths among `settings`, by dotted key, by the home folder."""
+    for key in _PATHS:
+        value = settings.get(key)
+        if isinstance(value, str):
+            settings[key] = os.path.expanduser(value)
+        elif isinstance(value, list):
+            settings[key] = [os.path.expanduser(path) if isinstance(path, str) else path for path in value]
