@@ -94,7 +94,7 @@ def test_a_run_that_max_time_stops_goes_on_with_each_command_until_it_is_whole(t
         state(cut / "checkpoints/last.ckpt"), state(whole / "checkpoints/last.ckpt"), rtol=0, atol=0
     )
     expected, found = (
-        [(event.step, event.value) for event in EventAccumulator(str(run)).Reload().Scalars("train/accuracy")]
+        [(event.step, event.value) for event in EventAccumulator(str(run)).Reload().Scalars("accuracy/train")]
         for run in (whole, cut)
     )
     assert {step for step, _ in found} == {step for step, _ in expected} == {0, 1}
