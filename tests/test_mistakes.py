@@ -155,7 +155,10 @@ def test_the_message_says_the_whole_range():
         ),
         (["--trainer.strategy", "dp"], "trainer.strategy: You selected an invalid strategy name"),
         (["--trainer.profiler", "x"], "trainer.profiler: "),
-        (["--trainer.callbacks+=ModelCheckpoint"], "more than one stateful callback of type `ModelCheckpoint`"),
+        (
+            ["--trainer.callbacks={class_path: ModelCheckpoint, init_args: {monitor: val/accuracy, mode: max}}"],
+            "more than one stateful callback of type `ModelCheckpoint`",
+        ),
         (
             ["--trainer.callbacks+=EarlyStopping"],
             "callbacks.EarlyStopping: the following arguments are required: monitor",

@@ -107,8 +107,7 @@ def test_a_run_that_was_cut_and_resumed_is_bitwise_the_uninterrupted_one(tiny, m
 
     with monkeypatch.context() as context:
         context.setattr(FirstBatch, "on_train_epoch_start", cut, raising=False)
-        with pytest.raises(KeyError):
-            main([*options, "--stage=cut"])
+        assert main([*options, "--stage=cut"]) == 1
     torch.rand(7)  # whatever else has used the generator since
     assert main([*options, "--stage=cut", "--ckpt_path=last.ckpt"]) == 0
     whole, resumed = (load(f"runs/{stage}/version_0/checkpoints/last.ckpt") for stage in ("whole", "cut"))
