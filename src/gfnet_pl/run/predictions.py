@@ -14,7 +14,7 @@ from rich.text import Text
 from gfnet_pl.evaluation.calibration import NOT_CALIBRATED, Calibration, Floats, probabilities
 from gfnet_pl.files import replacing
 
-_SHOWN = 32  # characters of a path in the table
+_SHOWN = 26  # characters of a path in the table
 _PREDICTED = ("path", "prediction", "probability", "top3", "accepted", "reason")
 
 Row = tuple[str, ...]  # its columns
