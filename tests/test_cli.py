@@ -79,7 +79,7 @@ def test_a_config_is_looked_for_as_a_path_then_in_configs_then_in_the_package(wo
         (["--model.decay_matrices_only", "true"], "unknown option model.decay_matrices_only; it is gone: remove it"),
         (["--model.in_channels", "3"], "unknown option model.in_channels; it is gone: remove it"),
         (["--data.augment.blur", "1"], "unknown option data.augment.blur; it is gone: remove it"),
-        (["--data.root", "nowhere"], "data.root: nowhere is not a folder"),
+        (["--data.root", "nowhere"], "nowhere is not a folder; give the folder"),
         (["--ckpt_path", "no.ckpt"], "no.ckpt does not exist"),
         (["--ckpt_path", "last.ckpt"], "no run in ./runs yet"),
         (["--data.image_size", "32"], "follows model.image_size"),
