@@ -98,5 +98,5 @@ def _mistakes(run: Run, analysis: Analysis) -> list[Step]:
 
 def _use(run: Run) -> Step:
     why = "One row per picture: what it shows, how probable that is, and whether to accept it."
-    words = f"gfnet predict --ckpt_path {run.checkpoint.path} --data.predict_paths PICTURES"
+    words = f"gfnet predict --ckpt_path {run.checkpoint.path} PICTURES"
     return Step("Use it on your own pictures", why, words)
