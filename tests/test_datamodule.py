@@ -267,3 +267,10 @@ def test_a_second_run_decodes_nothing(pictures, caplog):
     caplog.clear()
     module(pictures, holdout_per_class=2).setup("fit")
     assert "decoded" not in caplog.text
+
+
+def test_a_root_below_the_current_folder_is_named_from_there(pictures, monkeypatch):
+    monkeypatch.chdir(pictures.parent)
+    assert ImageDataModule("pictures").source == "pictures"
+    monkeypatch.chdir(pictures / "Train")
+    assert ImageDataModule(str(pictures)).source == str(pictures)

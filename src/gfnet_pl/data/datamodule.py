@@ -108,8 +108,14 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def source(self) -> str:
-        """What a figure on this data must be read with: the root, or the words that it is synthetic."""
-        return self.root or SYNTHETIC
+        """What a figure on this data must be read with: the root, or the words that it is synthetic.
+
+        A root below the current folder is named as it is from there.
+        """
+        if self.root is None:
+            return SYNTHETIC
+        root, here = Path(self.root), Path.cwd()
+        return str(root.relative_to(here) if root.is_relative_to(here) and root != here else root)
 
     @property
     def evaluated(self) -> list[str]:
