@@ -71,6 +71,11 @@ class Checkpoint:
         return names
 
     @property
+    def described(self) -> str:
+        """Its path, stage and epochs, for example "best.ckpt (stage base, 1 epoch)"."""
+        return f"{self.path} (stage {self.stage}, {self.epochs} epoch{'' if self.epochs == 1 else 's'})"
+
+    @property
     def run(self) -> RunFolder | None:
         """The run in whose folder the checkpoint lies; None if it was moved out of it."""
         return run_of(self.path)

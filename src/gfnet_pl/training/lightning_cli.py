@@ -282,11 +282,9 @@ class GFNetCLI(LightningCLI):
             give_weights(checkpoint, model)
             self._remember()
             log.info(
-                "warm start from %s (stage %s, %d epochs): net, weights, normalisation and classes are its own; "
+                "warm start from %s: net, weights, normalisation and classes are its own; "
                 "optimizer, schedule and epoch count are new; data: %s, splits: %s",
-                checkpoint.path,
-                checkpoint.stage,
-                checkpoint.epochs,
+                checkpoint.described,
                 self.datamodule.source,
                 self.datamodule.splits_file or "drawn again",
             )
@@ -330,7 +328,7 @@ class GFNetCLI(LightningCLI):
         give_weights(checkpoint, model)
         if self.other_data:
             self.datamodule.only_score(checkpoint.classes, trained_on(checkpoint))
-        log.info("checkpoint %s (stage %s, %d epochs)", checkpoint.path, checkpoint.stage, checkpoint.epochs)
+        log.info("checkpoint %s", checkpoint.described)
 
     def after_test(self) -> None:
         """Writes the predictions, the figures and the calibration into the run, and shows the figures."""
@@ -339,6 +337,8 @@ class GFNetCLI(LightningCLI):
         if self.trainer.is_global_zero:
             folder = write_results(results)
             log.info("picture by picture: %s; the figures: %s", folder.predictions, folder.metrics)
+            if not self.other_data:
+                log.info("next: gfnet report")
 
     def after_validate(self) -> None:
         """Shows the figures of the validation set."""
@@ -346,10 +346,9 @@ class GFNetCLI(LightningCLI):
 
     def _show(self, results: Results) -> None:
         if self.trainer.is_global_zero:
-            title = (
-                f"{results.checkpoint['path']} ({results.checkpoint['stage']}, {results.checkpoint['epochs']} epochs)"
-            )
-            table = figures_table(results.figures, results.known, title=title, caption=results.source)
+            assert self.checkpoint is not None  # as in _evaluated
+            title, caption = self.checkpoint.described, results.source
+            table = figures_table(results.figures, results.known, title=title, caption=caption)
             Console().print(table)
             if results.gap:
                 Console().print(results.gap.sentence, highlight=False)
