@@ -108,8 +108,8 @@ def test_the_newest_run_is_tested_with_its_own_config_splits_and_best_checkpoint
     capsys.readouterr()
     assert main(["test"]) == 0
     table = capsys.readouterr().out
-    assert "runs/new/version_0/checkpoints/best.ckpt (new, " in table
-    rows = [line.split()[:2] for line in table.splitlines()]
+    assert "runs/new/version_0/checkpoints/best.ckpt (stage new, " in table
+    rows = [line.split()[:3:2] for line in table.splitlines()]  # set and images
     assert [row for row in rows if row[1:] and row[1].isdigit()] == [
         ["val", "6"],
         ["test", "12"],

@@ -35,7 +35,7 @@ def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, pictu
     assert schedule["_last_lr"][0] == 0  # the cosine has come to its end
     evaluated = subprocess.run([GFNET, "test", *several], capture_output=True, text=True, check=False, timeout=120)
     assert evaluated.returncode == 0, evaluated.stderr
-    rows = [line.split()[:2] for line in evaluated.stdout.splitlines()]
+    rows = [line.split()[:3:2] for line in evaluated.stdout.splitlines()]  # set and images
     for row in (["val", "6"], ["test", "12"], ["holdout", "6"], ["unseen", "15"]):
         assert rows.count(row) == 1  # printed by one process
     several_wrote = Path("runs/base/version_0/predictions.csv").read_text()

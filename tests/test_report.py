@@ -262,7 +262,7 @@ def test_a_set_with_one_picture_and_a_class_with_none_have_a_page(run, no_umap):
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda: shutil.rmtree(RUN / "checkpoints"), "has no checkpoint: there is nothing to report until gfnet fit"),
+        (lambda: shutil.rmtree(RUN / "checkpoints"), "has no checkpoint: it is still in its first epoch"),
         (lambda: shutil.rmtree(RUN), "does not exist; name the folder of a run"),
         (lambda: (RUN / "run.json").write_text("{"), "run.json cannot be read"),
         (lambda: (RUN / "outputs.npz").write_bytes(b"PK"), "run gfnet test again"),

@@ -141,7 +141,7 @@ def read_splits(path: Path) -> list[Picture]:
     Raises:
         UserError: The file is missing or is not such a table.
     """
-    splits = {split: split for split in SPLITS}
+    splits = {split: split for split in ("train", *EVALUATED, "unused")}
     return read_manifest(path, key="data.splits", splits=splits, required=("path", "label", "split"))
 
 

@@ -34,14 +34,16 @@ class Best:
 
 
 def best_epoch(trainer: Trainer, classifier: GFNetClassifier) -> Best | None:
-    """The epoch of best.ckpt; None if nothing was validated."""
+    """The epoch of best.ckpt; None if nothing was validated, or somebody has taken the file away."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # its type does not declare them
     kept = [each for each in callbacks if isinstance(each, ModelCheckpoint) and each.monitor == "val/accuracy"]
     if not kept or kept[0].best_model_score is None or "val" not in classifier.scores:
         return None
+    if not (best := Path(kept[0].best_model_path)).is_file():
+        return None
     share, images = float(kept[0].best_model_score), classifier.scores["val"].images
     right = round(share * images)
-    return Best(Checkpoint.load(Path(kept[0].best_model_path)).epochs, right / max(1, images), right, images)
+    return Best(Checkpoint.load(best).epochs, right / max(1, images), right, images)
 
 
 class Ending(Callback):
