@@ -125,15 +125,14 @@ def what_to_expect(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def check() -> None:
-    mine, rows = newest_run(), json.loads(SEEDS.read_text())
-    found = figures(mine)
-    words, outside = [], []
+    found, rows = figures(newest_run()), json.loads(SEEDS.read_text())
+    words, verdict = [], "as expected"
     for name, word in JUDGED.items():
         low, high = expected([row[name] for row in rows])
-        words.append(f"{word} {found[name]:.1f} % (expected {low:.0f} to {high:.0f})")
-        outside += [word] if not low <= found[name] <= high else []
-    verdict = f"outside for {' and '.join(outside)}: see docs/performance.md" if outside else "as expected"
-    print(f"{mine.path}: {', '.join(words)}: {verdict}")
+        words.append(f"{word} {found[name]:.1f} % ({low:.0f} to {high:.0f})")
+        if not low <= found[name] <= high:
+            verdict = "not as expected (see docs/performance.md)"
+    print(f"{verdict}: {', '.join(words)}")
 
 
 def main(args: Sequence[str] | None = None) -> None:
