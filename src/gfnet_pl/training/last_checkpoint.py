@@ -52,7 +52,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._written = time.monotonic()
         if self._begins_epoch:
-            # With max_steps, Lightning would otherwise go on within an epoch, and skip its first validation.
+            # With max_steps, Lightning would otherwise take this for a place within an epoch, and count a step twice.
             trainer.fit_loop.epoch_loop.restarting = False
             self._begins_epoch = False
 
