@@ -120,7 +120,7 @@ def test_the_newest_run_is_tested_with_its_own_config_splits_and_best_checkpoint
     assert not Path("runs/base").exists()
     assert main(["validate", "--ckpt_path=last.ckpt"]) == 0
     table = capsys.readouterr().out
-    rows = [line.split()[:2] for line in table.splitlines()]
+    rows = [line.split()[:3:2] for line in table.splitlines()]
     assert ["val", "6"] in rows
     assert ["test", "12"] not in rows
     assert any("runs/new/version_0/checkpoints/last.ckpt" in line for line in caplog.messages)
