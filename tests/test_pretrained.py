@@ -234,7 +234,7 @@ def test_other_weights_are_refused_in_one_line_and_change_nothing(weights, messa
 
 def test_the_command_starts_from_published_weights_and_says_what_it_took(tiny, tmp_path, capsys, caplog):
     torch.save({"model": authors_weights(patch=4, dim=16, depth=2)}, tmp_path / "gfnet.pth")  # for RGB and 5 classes
-    command = [*tiny, "--trainer.max_epochs=1", "--model.lr=0", f"--model.pretrained={tmp_path / 'gfnet.pth'}"]
+    command = [*tiny, "--trainer.max_epochs=1", "--model.lr=1e-30", f"--model.pretrained={tmp_path / 'gfnet.pth'}"]
     assert main(command) == 0
     (line,) = [line for line in caplog.messages if "published" in line]
     assert "2 blocks of dim 16" in line

@@ -141,7 +141,7 @@ class GFNetClassifier(LightningModule):
 
     def _check_arguments(self) -> None:
         """Before any data is read. The net itself can only be built when its classes are known."""
-        check_range("model.lr", self.lr, least=0)
+        check_range("model.lr", self.lr, above=0)
         check_range("model.weight_decay", self.weight_decay, least=0)
         check_range("model.warmup_epochs", self.warmup_epochs, least=0)
         if self.classes is not None and len(set(self.classes)) != max(1, len(self.classes)):
