@@ -14,8 +14,7 @@ import torch
 FLOAT32, BF16 = "32-true", "bf16-mixed"  # Lightning's names
 
 _TOKENS = 512  # of the products: enough to be as fast as a batch's, few enough for a CPU that emulates bf16
-_SECONDS = 0.01  # for each precision, at least
-_TICK = 1e-6  # the least that counts as time: some clocks are coarse
+_SECONDS = 0.05  # for each precision, at least: some clocks count processor time in steps of 0.016 s
 _CLEARLY = 1.1  # so that noise does not decide between rates that are close
 
 
@@ -78,9 +77,13 @@ def _rate(dtype: torch.dtype, dim: int, hidden: int) -> float:
     tokens = torch.ones(_TOKENS, dim, dtype=dtype)
     gradient = torch.ones(_TOKENS, hidden, dtype=dtype)
     weight = torch.ones(hidden, dim, dtype=dtype)
-    times: list[float] = []
-    while len(times) < 2 or sum(times) < _SECONDS:  # the first one also sets up the kernels
-        start = time.thread_time()
+
+    def products() -> None:
         _ = tokens @ weight.T, gradient @ weight, gradient.T @ tokens
-        times.append(max(time.thread_time() - start, _TICK))
-    return 3 * 2 * _TOKENS * dim * hidden / min(times)
+
+    products()  # sets up the kernels
+    calls, spent, start = 0, 0.0, time.thread_time()
+    while spent < _SECONDS:
+        products()
+        calls, spent = calls + 1, time.thread_time() - start
+    return 3 * 2 * _TOKENS * dim * hidden * calls / spent
