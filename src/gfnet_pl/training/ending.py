@@ -7,43 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gfnet_pl.errors import one_line
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.record import end_session
+from gfnet_pl.training.best_checkpoint import BestCheckpoint, chosen_by
 from gfnet_pl.training.classifier import GFNetClassifier
 
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch with the highest validation accuracy.
+    """The epoch of best.ckpt.
 
     Attributes:
         epoch: Its number, from 1.
         val_accuracy: 0 to 1.
         right: Validation pictures that are right.
         images: All validation pictures.
+        by: What it was chosen by: accuracy, or loss.
     """
 
     epoch: int
     val_accuracy: float
     right: int
     images: int
+    by: str
 
 
 def best_epoch(trainer: Trainer, classifier: GFNetClassifier) -> Best | None:
     """The epoch of best.ckpt; None if nothing was validated, or somebody has taken the file away."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # its type does not declare them
-    kept = [each for each in callbacks if isinstance(each, ModelCheckpoint) and each.monitor == "val/accuracy"]
+    kept = [each for each in callbacks if isinstance(each, BestCheckpoint)]
     if not kept or kept[0].best_model_score is None or "val" not in classifier.scores:
         return None
     if not (best := Path(kept[0].best_model_path)).is_file():
         return None
     share, images = float(kept[0].best_model_score), classifier.scores["val"].images
     right = round(share * images)
-    return Best(Checkpoint.load(best).epochs, right / max(1, images), right, images)
+    return Best(Checkpoint.load(best).epochs, right / max(1, images), right, images, chosen_by(images))
 
 
 class Ending(Callback):

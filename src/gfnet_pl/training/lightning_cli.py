@@ -13,7 +13,6 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
@@ -33,6 +32,7 @@ from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RunFolder, find_checkpo
 from gfnet_pl.run.predictions import free_name, predictions_table, write_predictions
 from gfnet_pl.run.results import Results, read_calibration, refuse_a_part, write_results
 from gfnet_pl.run.trained_data import is_other_data, trained_on
+from gfnet_pl.training.best_checkpoint import BestCheckpoint
 from gfnet_pl.training.callbacks import Tell, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
@@ -240,14 +240,7 @@ class GFNetCLI(LightningCLI):
             settings["ckpt_path"] = started_from(self.checkpoint)
         return [
             Filters(run),
-            ModelCheckpoint(
-                dirpath=run.checkpoint(BEST).parent,
-                filename=Path(BEST).stem,
-                monitor="val/accuracy",
-                mode="max",
-                enable_version_counter=False,
-                verbose=False,
-            ),
+            BestCheckpoint(run.checkpoint(BEST)),
             LastCheckpoint(run.checkpoint(LAST)),
             Ending(run),
             RunRecord(run, self._parser("fit"), settings, stage=self.stage, command=self.command),

@@ -1,0 +1,94 @@
+"""best.ckpt: which epoch of a run is its best one. The rule stands in `is_better`, and nowhere else."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from gfnet_pl.training.classifier import GFNetClassifier
+
+FEW = 200  # validation pictures: below that, a picture that is right by chance decides between epochs
+_LOSS = "best_loss"  # in the callback's state
+
+
+class Validated(NamedTuple):
+    """What validation found after an epoch.
+
+    Attributes:
+        accuracy: 0 to 1.
+        loss: Mean cross entropy; None if it is unknown, in a run that an earlier version began.
+        images: Number of validation pictures.
+    """
+
+    accuracy: float
+    loss: float | None
+    images: int
+
+
+def chosen_by(images: int) -> Literal["accuracy", "loss"]:
+    """What decides on that many validation pictures: the loss where they are few, for it counts how sure the net is."""
+    return "loss" if images < FEW else "accuracy"
+
+
+def is_better(new: Validated, best: Validated) -> bool:
+    """Whether an epoch takes the place of the best one so far. Of two that are equal, the earlier one stays.
+
+    On few pictures the lower loss wins. On more, the higher accuracy does, and of equal ones the lower loss. Where the
+    loss of the best one is unknown, only the accuracy can be compared.
+    """
+    if new.loss is None or best.loss is None:
+        return new.accuracy > best.accuracy
+    loss, lowest = (math.inf if math.isnan(each) else each for each in (new.loss, best.loss))
+    if chosen_by(new.images) == "loss":
+        return loss < lowest
+    return (new.accuracy, -loss) > (best.accuracy, -lowest)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Writes best.ckpt after each validation that is better than those before it, see `is_better`.
+
+    Its `best_model_score` is the accuracy of the best epoch, whatever it was chosen by.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            dirpath=path.parent,
+            filename=path.stem,
+            monitor="val/accuracy",
+            mode="max",
+            enable_version_counter=False,
+            verbose=False,
+        )
+        self._loss: float | None = None
+
+    @property
+    def state_key(self) -> str:
+        """That of Lightning's class, under which the checkpoints of earlier versions have the state of the best one."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether the epoch that was just validated is the best one. If it is, Lightning writes it."""
+        if current is None:
+            return False
+        classifier = trainer.lightning_module
+        assert isinstance(classifier, GFNetClassifier)  # the command line creates no other
+        score = classifier.scores["val"]
+        new = Validated(float(current), score.loss, score.images)
+        best = self.best_model_score
+        better = best is None or is_better(new, Validated(float(best), self._loss, score.images))
+        if better := trainer.strategy.reduce_boolean_decision(better):
+            self._loss = score.loss  # here and not in a hook, as the checkpoint that is now written has to hold it
+        return better
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {_LOSS: self._loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._loss = state_dict.get(_LOSS)
