@@ -1,6 +1,8 @@
-"""Files that are always replaced as a whole, and the folder for files that can be made again."""
+"""Files that are always replaced as a whole, locks, paths, and the folder for files that can be made again."""
 
+import logging
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +10,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from gfnet_pl.errors import UserError, one_line
+
+log = logging.getLogger(__name__)
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # Path makes one slash of two; "C:/" is no scheme
 
 
 def cache_folder() -> Path:
@@ -45,6 +51,39 @@ def check_output(option: str, name: str | Path) -> Path:
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
         raise UserError(f"{option}: {path} may not be written; name another place")
     return path
+
+
+def refuse_url(key: str, name: str | os.PathLike[str]) -> None:
+    """Refuses a URL in the place of a path: nothing is downloaded.
+
+    Args:
+        key: The option that names it, for the message.
+        name: The path.
+
+    Raises:
+        UserError: It is a URL, such as https://…, s3://… or file://….
+    """
+    text = os.fspath(name)
+    if _URL.match(text) and not os.path.lexists(text):
+        raise UserError(f"{key}: {text} is a URL, and gfnet downloads nothing; download it, and give its path here")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock beside `path`; the system frees it when the process ends, however it ends."""
+    from filelock import FileLock, Timeout  # here, because `gfnet --help` locks nothing
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        log.info("cache: waiting for another run that builds %s", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

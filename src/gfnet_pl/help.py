@@ -24,7 +24,7 @@ Train a Global Filter Network on a folder of grey pictures in class folders.
   gfnet hand-signs --out DIR                write synthetic data of any size
   tensorboard --logdir runs                 the dashboards
 
---data.root DIR: your pictures. Default: the embedded, synthetic hand signs.
+--data.root DIR: your pictures, also a .zip. Default: the embedded, synthetic hand signs.
 gfnet COMMAND --help: what a command can be told. gfnet --version: the version.
 """
 
@@ -40,7 +40,7 @@ ones win over earlier ones, options over configs. In (): without a config.
   --stage NAME                 the run's folder below runs (base)
   --seed_everything N          of weights, splits, order, augmentation (1)
 pictures
-  --data.root DIR              class folders, or a .csv (embedded hand signs)
+  --data.root DIR              class folders, .zip or .csv (embedded hand signs)
   --data.classes "[A, B]"      only these (all)
   --data.on_broken skip        leave broken pictures out (error)
   --data.group_by RULE         what belongs together: a pattern on the path like

@@ -27,13 +27,14 @@ from rich.console import Console
 
 from gfnet_pl.audit.findings import Audit, Duplicates, Leak, Pair, findings_table
 from gfnet_pl.audit.page import write_page
+from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import Cached, cached_images
 from gfnet_pl.data.duplicates import Ints, Prints, clusters, fingerprints, nearest_twins
 from gfnet_pl.data.groups import assign_groups
 from gfnet_pl.data.layouts import Found, Picture, scan, table_of
 from gfnet_pl.data.splits import EVALUATED, SplitRule, draw_splits, read_splits
 from gfnet_pl.errors import OneLineParser, UserError
-from gfnet_pl.files import check_output
+from gfnet_pl.files import check_output, refuse_url
 from gfnet_pl.hand_signs.files import hand_signs_root
 from gfnet_pl.processes import cores
 
@@ -124,7 +125,9 @@ def run_audit(args: list[str]) -> None:
     """
     parser = OneLineParser("gfnet audit", description="What a folder of pictures holds, and what its splits leak.")
     where = "in any layout that fit reads; default: the embedded data set"
-    parser.add_argument("folder", metavar="DIR", type=Path, nargs="?", help=f"folder of class folders, {where}")
+    parser.add_argument(
+        "folder", metavar="DIR", type=Path, nargs="?", help=f"folder of class folders, or its .zip, {where}"
+    )
     parser.add_argument("--splits", metavar="FILE", type=Path, help="a run's splits.csv: the split in use")
     parser.add_argument("--group-by", metavar="RULE", help="also draw a split by group, as data.group_by would")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
@@ -132,7 +135,9 @@ def run_audit(args: list[str]) -> None:
     values = parser.parse_args(args)
     if values.page is not None:
         check_output("--page", values.page)
-    found = scan(values.folder or hand_signs_root())
+    if values.folder:
+        refuse_url("gfnet audit", values.folder)
+    found = scan(opened(values.folder) if values.folder else hand_signs_root())
     cached = cached_images(found.folder, [picture.path for picture in found.pictures], SIZE)
     report = audit(found, cached, splits=values.splits, group_by=values.group_by)
     if values.json:

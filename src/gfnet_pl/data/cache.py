@@ -18,20 +18,19 @@ import mmap
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import PIL
-from filelock import FileLock, Timeout
 
 from gfnet_pl.data.decode import DECODING, Images, decoded
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import cache_folder, replacing
+from gfnet_pl.files import cache_folder, locked, replacing
 from gfnet_pl.processes import cores
 
 log = logging.getLogger(__name__)
@@ -88,7 +87,7 @@ def cached_images(folder: Path, paths: Sequence[str], size: tuple[int, int], *, 
         if (served := file.serve(paths, stamps)) and file.check():
             return served
     try:
-        with _lock(path):
+        with locked(path):
             return _current(path, folder, paths, stamps, size)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -253,19 +252,3 @@ def _digests(pixels: Images) -> list[str]:
 
 def _write(file: IO[bytes], images: Images) -> None:
     file.write(np.ascontiguousarray(images).data)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Holds the lock beside `path`; the system frees it when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        log.info("cache: waiting for another run that builds %s", path)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

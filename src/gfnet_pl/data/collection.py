@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import cached_images
 from gfnet_pl.data.decode import refuse_broken
 from gfnet_pl.data.duplicates import clusters, fingerprints
@@ -20,6 +21,7 @@ from gfnet_pl.data.groups import assign_groups
 from gfnet_pl.data.layouts import Found, Picture, scan
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
+from gfnet_pl.files import refuse_url
 from gfnet_pl.hand_signs.files import hand_signs_root
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ def collect(
     """Lists, decodes and groups pictures.
 
     Args:
-        root: A folder or manifest, see `layouts.scan`; the embedded data set where None.
+        root: A folder or manifest, see `layouts.scan`, or a .zip of one; the embedded data set where None.
         size: Height and width to decode to, in pixels.
         splits: A run's splits.csv: its pictures, splits and groups instead of what is there.
         classes: As for `layouts.scan`.
@@ -67,9 +69,9 @@ def collect(
     Raises:
         UserError: As for the functions that this one calls, and where a class has only broken pictures to train on.
     """
-    refuse_empty(root)
+    check_root(root)
     embedded = hand_signs_root() if root is None else None
-    source = embedded or Path(root or "")
+    source = embedded or opened(Path(root or ""))
     if splits:
         found = _there(source, Path(splits))
     else:
@@ -93,13 +95,15 @@ def collect(
     return Collection(pictures, rows, images, left_out)
 
 
-def refuse_empty(root: str | None) -> None:
-    """Raises UserError if `root` is an empty text, which would mean the current folder."""
+def check_root(root: str | None) -> None:
+    """Raises UserError if `root` is a URL, or an empty text, which would mean the current folder."""
     if root is not None and not root.strip():
         raise UserError(
             "data.root is empty: is the variable that it comes from unset? Give the folder of the pictures, or drop it "
             "for the embedded data"
         )
+    if root is not None:
+        refuse_url("data.root", root)
 
 
 def _there(source: Path, splits: Path) -> Found:

@@ -21,9 +21,10 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
+from gfnet_pl.data.archive import opened
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import Batch, ImageArray, ResumableLoader
-from gfnet_pl.data.collection import collect, refuse_empty
+from gfnet_pl.data.collection import check_root, collect
 from gfnet_pl.data.decode import read_each
 from gfnet_pl.data.duplicates import leak_share
 from gfnet_pl.data.layouts import Picture, pictures_in
@@ -31,6 +32,7 @@ from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
 from gfnet_pl.data.seen import Seen
 from gfnet_pl.data.splits import SPLITS, TESTED, SplitRule, draw_splits
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range
+from gfnet_pl.files import refuse_url
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +43,8 @@ class ImageDataModule(LightningDataModule):
     """Batches of grey images from a folder of pictures in classes. docs/data.md shows the layouts.
 
     Args:
-        root: The folder, or a CSV manifest. Default: the embedded data set (synthetic, rendered hand signs), which is
-            made once in the user's cache folder.
+        root: The folder, a .zip of it, or a CSV manifest. Default: the embedded data set (synthetic, rendered hand
+            signs), which is made once in the user's cache folder.
         classes: Use these classes only, in this order. Default: all, by name.
         on_broken: What to do with a picture that cannot be read: stop with an error, or skip it and list it in the run.
         splits: A run's splits.csv to read instead of drawing splits; the options of `splits.SplitRule` are then unused.
@@ -84,7 +86,7 @@ class ImageDataModule(LightningDataModule):
         check_range("data.epoch_size", epoch_size, least=1, most=10**9)
         check_range("data.num_workers", num_workers, least=0, most=1024)
         check_range("data.seed", seed, least=0, most=LARGEST_SEED)
-        refuse_empty(root)
+        check_root(root)
         self.root, self.splits_file = root, splits
         self.chosen_classes = [normalize("NFC", name) for name in classes] if classes else None  # as labels are
         self.on_broken = on_broken
@@ -389,7 +391,8 @@ def find_pictures(paths: list[str]) -> list[Path]:
     for path in paths:
         if not path.strip():
             raise UserError("data.predict_paths: a path is empty: is the variable that it comes from unset?")
-        path = os.path.expanduser(path)
+        refuse_url("data.predict_paths", path)
+        path = str(opened(Path(os.path.expanduser(path))))
         if Path(path).is_dir():
             files = pictures_in(Path(path))
         elif Path(path).is_file():

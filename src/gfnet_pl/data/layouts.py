@@ -90,7 +90,9 @@ def scan(root: Path, classes: Sequence[str] | None = None, *, known: Sequence[st
             (f"*{suffix} ({count})", "no picture by the suffix") for suffix, count in sorted(tree.others.items())
         ]
     else:
-        raise UserError(f"data.root: {root} is not a folder; give the folder that holds the class folders, or a .csv")
+        raise UserError(
+            f"data.root: {root} is not a folder; give the folder that holds the class folders, a .zip of it, or a .csv"
+        )
     if known is not None:
         left_out += [(name + "/", "holds no picture") for name, _ in empty]
         return _scored(root, Found(folder, pictures, left_out), known)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import decoding
 from gfnet_pl.data.collection import collect
 from gfnet_pl.data.seen import Seen
@@ -61,6 +62,7 @@ def is_other_data(checkpoint: Checkpoint, said: dict[str, Any]) -> bool:
         return False
     if run is None or os.path.exists(own):
         return True
+    root = str(opened(Path(root)))
     folder = os.path.dirname(root) if root.lower().endswith(".csv") else root
     return not all(os.path.lexists(os.path.join(folder, picture.path)) for picture in read_splits(run.splits))
 

@@ -39,7 +39,7 @@ from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, 
 from gfnet_pl.training.ending import Ending
 from gfnet_pl.training.last_checkpoint import LastCheckpoint
 from gfnet_pl.training.mistakes import of_lightning, of_parser
-from gfnet_pl.training.options import find_home, names_as_text, read_names_as_text
+from gfnet_pl.training.options import find_home, names_as_text, read_names_as_text, refuse_urls
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.precision import choose_precision
 from gfnet_pl.training.progress import Progress
@@ -139,6 +139,7 @@ class GFNetCLI(LightningCLI):
             explicit = parser.parse_args(words, defaults=False).get(subcommand)
             said = dict(explicit.items()) if explicit else {}
             _refuse_empty(said)
+            refuse_urls(said)
             find_home(said)
             if "data.image_size" in said and said["data.image_size"] != said.get("model.image_size"):
                 raise UserError("data.image_size follows model.image_size: give that one")

@@ -3,11 +3,13 @@
 import json
 import os
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import get_loader, set_loader
+
+from gfnet_pl.files import refuse_url
 
 _PATHS = ("data.root", "data.splits", "data.predict_paths", "model.pretrained", "ckpt_path", "emphasis_from", "out")
 _NAMES = {"stage", "classes", *(key.rpartition(".")[2] for key in _PATHS)}  # the last words of their keys
@@ -65,6 +67,19 @@ def names_as_text(words: list[str]) -> list[str]:
             word = f"{option}={json.dumps(names) if isinstance(names, list) else value}"
         out.append(word)
     return out
+
+
+def refuse_urls(settings: Mapping[str, Any]) -> None:
+    """Refuses URLs in the paths among `settings`, by dotted key.
+
+    Raises:
+        UserError: There is one.
+    """
+    for key in _PATHS:
+        value = settings.get(key)
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, str):
+                refuse_url(key, path)
 
 
 def find_home(settings: MutableMapping[str, Any]) -> None:
