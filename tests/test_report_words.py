@@ -19,7 +19,6 @@ from gfnet_pl.report.words import (
     hardest_words,
     out_of,
     second_sentences,
-    trusted,
 )
 from gfnet_pl.run.results import Results, SetResults
 
@@ -83,7 +82,7 @@ def test_a_share_is_said_in_small_numbers(share, words):
 
 def test_the_first_sentence_is_of_new_people_if_there_are_any():
     run = a_run(NEW, known=["val"])
-    assert trusted(run) == "unseen"
+    assert run.results.trusted == "unseen"
     assert first_sentence(run) == "Right for 8 to 9 of 10 pictures of people it has not seen."
     assert second_sentences(run) == [
         "B and C go wrong most.",

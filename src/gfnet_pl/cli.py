@@ -20,7 +20,7 @@ TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 _IN_PACKAGE = Path(__file__).parent / "configs"
 _IN_CHECKOUT = Path(__file__).parents[2] / "configs"
 _GROUPS = ("--trainer", "--model", "--data", "--tf32", "--data.augment")  # each takes a file, or settings in braces
-COMMANDS = (*TRAINER_COMMANDS, "report", "runs", "audit", "hand-signs")
+COMMANDS = (*TRAINER_COMMANDS, "report", "curve", "runs", "audit", "hand-signs")
 _PICTURES = "--data.predict_paths"
 _WITHOUT_VALUE = ("-h", "--help", "--help-all", "--print_config")
 
@@ -100,6 +100,11 @@ def _run(args: list[str]) -> int:
         from gfnet_pl.report.command import run_report
 
         run_report(_at_home(args[1:]), _test)
+        return 0
+    if command == "curve":
+        from gfnet_pl.training.curve import run_curve
+
+        run_curve(_at_home(args[1:]))
         return 0
     from gfnet_pl.training.lightning_cli import run_trainer
 

@@ -130,6 +130,38 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
     return sorted(drawn + provided, key=attrgetter("path"))  # no two are equal, and texts sort faster
 
 
+def thinned(pictures: Iterable[Picture], share: float, *, seed: int, by_group: bool) -> list[Picture]:
+    """Leaves a share of the training pictures of each class in training; the others are unused. Other splits stay.
+
+    Pictures, or whole groups of them, are taken in the order of their hash, so those of a smaller share are among those
+    of a larger one.
+
+    Args:
+        pictures: With their splits, and groups if `by_group`.
+        share: Above 0, at most 1.
+        seed: Another seed is another choice.
+        by_group: Take whole groups of a class, until it has its share: then it may get more, by less than one group.
+
+    Returns:
+        The same pictures, in the same order.
+    """
+    pictures = list(pictures)
+    by_class: defaultdict[str, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        if picture.split == "train":
+            by_class[picture.label].append(picture)
+    kept: set[str] = set()
+    for members in by_class.values():
+        members.sort(key=lambda picture: _place(seed, picture.path))
+        want = max(1, round(share * len(members)))
+        if by_group:
+            members.sort(key=lambda picture: _place(seed, picture.group))
+            while want < len(members) and members[want].group == members[want - 1].group:
+                want += 1
+        kept.update(picture.path for picture in members[:want])
+    return [_moved(p, "unused") if p.split == "train" and p.path not in kept else p for p in pictures]
+
+
 def write_splits(path: Path, pictures: Iterable[Picture]) -> None:
     """Writes `path,label,split,group`, sorted, UTF-8."""
     write_manifest(path, pictures)

@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
+import numpy as np
+import numpy.typing as npt
 from scipy.special import bdtr, stdtrit  # type: ignore[import-untyped]
 
 LEVEL = 0.95
@@ -85,6 +87,44 @@ def newcombe(one: tuple[float, float, float], other: tuple[float, float, float])
         difference - math.hypot(p - p_low, q_high - q),
         difference + math.hypot(p_high - p, q - q_low),
     )
+
+
+def paired(
+    one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], groups: Sequence[str] | None = None
+) -> tuple[float, float]:
+    """The interval of the difference in accuracy of two nets on the same pictures (Newcombe 1998, paired, method 10).
+
+    Args:
+        one: (N,) whether the first net is right, N at least 1.
+        other: The same of the second net; its accuracy is subtracted.
+        groups: (N,) the group of each picture, for an interval that holds for other groups: it is then at least as wide
+            as that of the mean difference over groups, with Student's t. It takes five of them. Default: pictures are
+            independent.
+
+    Returns:
+        Lower and upper end, -1 to 1.
+    """
+    count = len(one)
+    both, only_one, only_other = int((one & other).sum()), int((one & ~other).sum()), int((~one & other).sum())
+    neither = count - both - only_one - only_other
+    p, q = (both + only_one) / count, (both + only_other) / count
+    (p_low, p_high), (q_low, q_high) = wilson(both + only_one, count), wilson(both + only_other, count)
+    product = p * (1 - p) * q * (1 - q) * float(count) ** 4
+    excess = both * neither - only_one * only_other
+    phi = (max(excess - count / 2, 0) if excess > 0 else excess) / math.sqrt(product) if product else 0.0
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
+
+    low = p - q - reach(p - p_low, q_high - q)
+    high = p - q + reach(p_high - p, q - q_low)
+    of_group = np.unique(groups, return_inverse=True)[1] if groups is not None else np.zeros(0, int)
+    if (number := int(of_group.max(initial=-1)) + 1) >= FEWEST_GROUPS:
+        gained = np.bincount(of_group, one.astype(float) - other)
+        spread = np.square(gained - (p - q) * np.bincount(of_group)).sum() * number / (number - 1)
+        half = float(stdtrit(number - 1, _UPPER)) * math.sqrt(spread) / count
+        low, high = min(low, p - q - half), max(high, p - q + half)
+    return low, high
 
 
 def mcnemar(better: int, worse: int) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from gfnet_pl.evaluation.figures import People
 from gfnet_pl.report.analysis import Analysis, Missing
-from gfnet_pl.report.words import percent, trusted
+from gfnet_pl.report.words import percent
 from gfnet_pl.run.run import Run
 
 _MOST = 4
@@ -38,7 +38,7 @@ def next_steps(run: Run, analysis: Analysis) -> list[Step]:
 
 
 def _people(run: Run) -> list[Step]:
-    name, results = trusted(run), run.results
+    name, results = run.results.trusted, run.results
     if People.of(name, results.figures[name], results.known) is not People.NEW:
         return [
             Step(
@@ -65,7 +65,7 @@ def _people(run: Run) -> list[Step]:
 def _twins(run: Run, analysis: Analysis) -> list[Step]:
     if isinstance(analysis.pictures, Missing):
         return []
-    name = trusted(run)
+    name = run.results.trusted
     share = analysis.pictures.leaks.get(name, 0.0)
     if share < _MANY_TWINS:
         return []

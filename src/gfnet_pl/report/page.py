@@ -22,6 +22,7 @@ from gfnet_pl.report.of_sets import MOST_PEOPLE, of_sets
 from gfnet_pl.report.pictures import COLUMNS, heat, overlay, picture, sheet
 from gfnet_pl.report.words import (
     breakable,
+    capitalised,
     checkpoint_words,
     command,
     facts,
@@ -30,9 +31,9 @@ from gfnet_pl.report.words import (
     gap_words,
     percent,
     second_sentences,
-    trusted,
 )
 from gfnet_pl.run.folder import BEST
+from gfnet_pl.run.learning_curve import CAVEAT, LearningCurve
 from gfnet_pl.run.results import Results
 from gfnet_pl.run.run import Run
 
@@ -61,7 +62,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"breakable": breakable, "command": command}
+    environment.filters |= {"breakable": breakable, "command": command, "capitalised": capitalised}
     source = partial(environment.loader.get_source, environment)  # type: ignore[union-attr]
     results = run.results
     names = _in_order(run)
@@ -94,6 +95,9 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "fitted_on": results.fitted_on,
         "facts": facts(run),
         "curves": _curves(run),
+        "grown": run.learning_curve,
+        "grown_charts": _grown(run.learning_curve) if run.learning_curve else [],
+        "caveat": CAVEAT,
         "percent": percent,
         "promised": Promise.of,
         "most_rows": _MOST_CLASSES,
@@ -125,7 +129,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
 
 def _in_order(run: Run) -> list[str]:
     """The sets of a run, the one to trust first."""
-    first = trusted(run)
+    first = run.results.trusted
     return [first, *(name for name in reversed(run.results.sets) if name != first)]
 
 
@@ -208,6 +212,21 @@ def _curves(run: Run) -> list[Markup] | Missing:
     return drawn or Missing(
         f"{run.folder.path} holds no TensorBoard events with curves: they were removed, or training logged elsewhere."
     )
+
+
+def _grown(curve: LearningCurve) -> list[Markup]:
+    """Accuracy by the number of training pictures, as a line and as intervals."""
+    by_people = curve.thinned == "people"
+    sizes = [float(each.groups if by_people else each.per_class) for each in curve.points]
+    line = [(size, each.sets[curve.set][0]) for size, each in zip(sizes, curve.points, strict=True)]
+    x = "people in training" if by_people else "training pictures per class"
+    rows = []
+    for each in curve.points:
+        share, low, high = each.sets[curve.set]
+        words = f"{each.per_class:,.0f} pictures per class" + f", {each.groups:,} people" * bool(each.groups)
+        rows.append(charts.Interval(each.name, share, (low, high), percent(share, 1), words))
+    chart = charts.line_chart({curve.set: line}, x=x, y=f"accuracy on {curve.set}", percent=True)
+    return [Markup(chart), Markup(charts.interval_chart(rows))]
 
 
 def _thinned(curve: Sequence[tuple[float, float]], most: int = 150) -> list[tuple[float, float]]:

@@ -28,19 +28,16 @@ def breakable(text: str) -> Markup:
     return Markup("".join(f"{escape(part)}<wbr>" for part in re.split(r"(?<=[/_-])", text)))
 
 
+def capitalised(sentence: str) -> str:
+    """A sentence with a large first letter; the rest stays as it is."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 def command(words: str) -> Markup:
     """A command whose lines break between its words; within them only in long ones, as in paths."""
     short = Markup("<span>{}</span>")
     spans = (breakable(word) if len(word) > _LONG else short.format(word) for word in words.split(" "))
     return Markup(" ").join(spans)
-
-
-def trusted(run: Run) -> str:
-    """The set whose figures say most about the pictures to come: one of new people if there is one."""
-    figures, known = run.results.figures, run.results.known
-    names = list(reversed(figures))  # unseen, holdout, test, val
-    new = [name for name in names if People.of(name, figures[name], known) is People.NEW]
-    return (new or names)[0]
 
 
 def out_of(share: float) -> str:
@@ -57,7 +54,7 @@ def out_of(share: float) -> str:
 
 def first_sentence(run: Run) -> str:
     """How good the net is, in plain words."""
-    name = trusted(run)
+    name = run.results.trusted
     figures = run.results.figures[name]
     accuracy = figures.accuracy
     right = f"{accuracy.right} of {accuracy.images}"
@@ -74,7 +71,7 @@ def first_sentence(run: Run) -> str:
 
 def second_sentences(run: Run) -> list[str]:
     """The classes that go wrong most, the level of chance, and how far people differ."""
-    name = trusted(run)
+    name = run.results.trusted
     figures = run.results.figures[name]
     sentences = [hardest_words(figures), chance_words(figures, run.results.classes)]
     whose = People.of(name, figures, run.results.known)
@@ -162,7 +159,7 @@ def gap_words(run: Run) -> str:
     distance = run.results.gap
     if distance is None:
         return "There is no gap to state: it takes an unseen set, and a holdout or validation set of known groups."
-    return distance.sentence[0].upper() + distance.sentence[1:] + "."
+    return capitalised(distance.sentence) + "."
 
 
 def confusion_words(figures: SetFigures, classes: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ RUNS = Path("runs")
 BEST, LAST = "best.ckpt", "last.ckpt"
 CONFIG = "config.yaml"
 PREDICTIONS = "predictions.csv"
+CURVE = "curve"  # the stage of the nets that `gfnet curve` trains
 _CHECKPOINTS = "checkpoints"
 
 
@@ -34,6 +35,11 @@ class RunFolder:
     def name(self) -> str:
         """Stage and version, for example "robust/version_0"."""
         return "/".join(self.path.absolute().parts[-2:])
+
+    @property
+    def is_smaller_net(self) -> bool:
+        """Whether it is one of the nets that `gfnet curve` trains on fewer pictures: no command takes it by itself."""
+        return self.path.absolute().parent.name == CURVE
 
     @property
     def config(self) -> Path:
@@ -81,6 +87,11 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def learning_curve(self) -> Path:
+        """How accuracy grows with the training pictures, see the module `learning_curve`."""
+        return self.path / "curve.json"
+
+    @property
     def fault(self) -> Path:
         """The traceback of the last fault of this package; it exists only after one."""
         return self.path / "fault.txt"
@@ -94,6 +105,10 @@ class RunFolder:
         """The folder below this one for the results of its net on other data; `root` as in `Results`."""
         name = re.sub(r"[^\w.-]", "_", Path(root).name) if root else "embedded"
         return RunFolder(self.path / "other_data" / f"{name}-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}")
+
+    def thinned_splits(self, share: float) -> Path:
+        """The splits with a share of the training pictures, for `gfnet curve`."""
+        return self.splits.with_stem(f"splits_{share:g}")
 
     def checkpoint(self, name: str) -> Path:
         """The path of the checkpoint with this file name."""
@@ -172,7 +187,7 @@ def all_runs() -> list[RunFolder]:
 
 
 def newest_run() -> RunFolder:
-    """The run that was trained last, whether or not it has a checkpoint.
+    """The run that was trained last, whether or not it has a checkpoint; one of the stage `curve` if there is no other.
 
     Raises:
         UserError: There is no run yet.
@@ -181,7 +196,7 @@ def newest_run() -> RunFolder:
         raise UserError(
             f"no run in ./{RUNS} yet: train one with gfnet fit --config base.yaml, or give --ckpt_path FILE"
         )
-    return found[0]
+    return next((run for run in found if not run.is_smaller_net), found[0])
 
 
 def new_run(stage: str) -> RunFolder:

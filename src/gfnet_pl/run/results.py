@@ -33,7 +33,7 @@ from gfnet_pl.evaluation.calibration import (
     probabilities,
 )
 from gfnet_pl.evaluation.familiarity import Familiarity
-from gfnet_pl.evaluation.figures import Gap, SetFigures, gap, set_figures
+from gfnet_pl.evaluation.figures import Gap, People, SetFigures, gap, set_figures
 from gfnet_pl.files import replacing
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, learned_beside, run_of
@@ -194,6 +194,13 @@ class Results:
             return None
         new = [name for name in ("unseen", "val") if name in self.sets and self._of_new_groups(name)]
         return new[0] if new else "val" if "val" in self.sets else None
+
+    @property
+    def trusted(self) -> str:
+        """The set whose figures say most about the pictures to come: one of new people if there is one."""
+        names = list(reversed(self.figures))  # unseen, holdout, test, val
+        new = [name for name in names if People.of(name, self.figures[name], self.known) is People.NEW]
+        return (new or names)[0]
 
     def _of_new_groups(self, name: str) -> bool:
         return name not in self.known and len(set(self.sets[name].groups)) >= FEWEST_TO_FIT

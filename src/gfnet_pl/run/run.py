@@ -8,6 +8,7 @@ from gfnet_pl.errors import UserError
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.curves import Curve, read_curves
 from gfnet_pl.run.folder import LAST, RunFolder
+from gfnet_pl.run.learning_curve import LearningCurve, read_learning_curve
 from gfnet_pl.run.record import read_counts, read_sessions
 from gfnet_pl.run.results import Results, read_results, sha256
 
@@ -22,6 +23,7 @@ class Run:
         results: What `gfnet test` wrote.
         sessions: One entry per `gfnet fit` command that trained the run, see `record.provenance`.
         curves: (epoch, value) points by name, see `curves.read_curves`; empty if there are no TensorBoard events.
+        learning_curve: What `gfnet curve` found about this checkpoint; None if it was not called since.
         counts: Number of pictures by split.
         trained_epochs: Number of epochs that the run finished, or those of the checkpoint if there is no last one.
     """
@@ -31,6 +33,7 @@ class Run:
     results: Results
     sessions: list[dict[str, Any]]
     curves: dict[str, Curve]
+    learning_curve: LearningCurve | None
     counts: dict[str, int]
     trained_epochs: int
 
@@ -62,6 +65,7 @@ def read_if_tested(folder: RunFolder) -> Run | None:
     path = folder.checkpoint(Path(results.checkpoint["path"]).name)
     if not path.is_file() or sha256(path) != results.checkpoint["sha256"]:
         return None
+    grown = read_learning_curve(folder)
     checkpoint, last = Checkpoint.load(path), folder.checkpoint(LAST)
     return Run(
         folder=folder,
@@ -69,6 +73,7 @@ def read_if_tested(folder: RunFolder) -> Run | None:
         results=results,
         sessions=read_sessions(folder),
         curves=read_curves(folder),
+        learning_curve=grown if grown and grown.of == results.checkpoint["sha256"] else None,
         counts=read_counts(folder),
         trained_epochs=Checkpoint.load(last).epochs if last.is_file() else checkpoint.epochs,
     )

@@ -167,7 +167,7 @@ class Progress(ProgressBar):
         self._say(f"{ends}, {spent}; run: {self._run.path if self._run else 'not kept'}")
         if self._run and stopped and self._run.checkpoint(LAST).is_file():
             self._say("next: gfnet fit --ckpt_path last.ckpt goes on with it")
-        elif self._run and not stopped:
+        elif self._run and not stopped and not self._run.is_smaller_net:
             self._say("next: gfnet test")
 
 
