@@ -279,3 +279,19 @@ def test_gradients_in_bf16_are_those_of_float64_but_for_rounding():
     expected, found = gradients
     for name, value in expected.items():
         assert (found[name] - value).norm() / value.norm() < 0.04, name
+
+
+def test_what_is_frozen_gets_no_gradient_and_drops_nothing():
+    net = tiny(depth=3, dropout=0.5, drop_path=0.5)
+    net.freeze(2)
+    net.train()
+    net(grey(4)).sum().backward()
+    without = {name for name, parameter in net.named_parameters() if parameter.grad is None}
+    assert without == {"pos_embed"} | {
+        name for name, _ in net.named_parameters() if name.startswith(("patch_embed.", "blocks.0.", "blocks.1."))
+    }
+    dropping = {name for name, module in net.named_modules() if module.training}
+    assert dropping >= {"blocks.2.mlp.drop", "blocks.2.drop_path", "norm", "head"}
+    assert not any(name.startswith(("patch_embed", "pos_drop", "blocks.0", "blocks.1")) for name in dropping)
+    with pytest.raises(ValueError, match=r"^freeze is 4: it must be at least 0 and at most 3"):
+        net.freeze(4)

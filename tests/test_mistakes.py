@@ -73,6 +73,7 @@ NET = {
     "weight_decay": (-1, NAN),
     "warmup_epochs": (-1, NAN),
     "classes": ([], ["ant", "ant"]),
+    "freeze": (-1, 13),
 }
 DATA = {
     "batch_size": (0, -1),

@@ -12,6 +12,10 @@ from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.training.callbacks import Throughput
 from gfnet_pl.training.dashboard import FirstBatch
 
+HEAD = {"net.head.weight", "net.head.bias"}
+HELD = {"net.pos_embed", "net.patch_embed.proj.weight"}  # of what freezing one block keeps; block 1 is not among it
+HELD |= {f"net.blocks.{block}.{name}" for block in (0, 1) for name in ("filter.complex_weight", "mlp.fc1.weight")}
+
 
 @pytest.fixture
 def base(tiny):
@@ -149,14 +153,43 @@ def test_regularisation_may_change_in_polishing(base, first_step):
     assert load("runs/polish/version_0/checkpoints/last.ckpt")["hyper_parameters"]["dropout"] == 0.5
 
 
-def test_data_of_other_classes_is_refused_by_name(base, capsys, tmp_path):
+def test_data_of_other_classes_give_the_body_a_new_head_and_frozen_blocks_stay(base, first_step, tmp_path, caplog):
     other = tmp_path / "other"
     for number in range(12):
-        write_picture(other / "ant" / f"{number}.png", "ant", number)
-        write_picture(other / "dog" / f"{number}.png", "bee", number)
-    assert polish(f"--data.root={other}") == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert "dog is only in the data, Cat is not in the data, bee is not in the data" in error
+        write_picture(other / "ant" / f"{number}.png", "ant", 8000 + number)
+        write_picture(other / "dog" / f"{number}.png", "bee", 9000 + number)
+    frozen = ["--model.freeze=1", "--model.weight_decay=0.1", "--model.dropout=0.5"]
+    assert polish(f"--data.root={other}", *frozen, "--trainer.max_epochs=1") == 0
+    (line,) = [line for line in caplog.messages if "other classes" in line]
+    assert line == "other classes: of 3 there, 1 stay and keep their rows of the head (ant); 1 are new"
+    given, start = load("runs/base/version_0/checkpoints/last.ckpt")["state_dict"], first_step["weights"]
+    assert torch.equal(start["net.head.weight"][0], given["net.head.weight"][1])  # of Cat, ant and bee
+    assert torch.equal(start["net.head.bias"], torch.stack([given["net.head.bias"][1], torch.tensor(0.0)]))
+    assert all(torch.equal(start[name], given[name]) for name in given.keys() - {"net.mean", "net.std"} - HEAD)
+    assert start["net.mean"] != given["net.mean"]  # that of the other pictures
+    # the base's settings of splits are not taken, such as two pictures per class for holdout
+    splits = Path("runs/polish/version_0/splits.csv").read_text()
+    assert splits.count(",train,") == 22 and splits.count(",val,") == 2
+    # its own config resumes it
+    again = ["fit", "--config", "runs/polish/version_0/config.yaml", "--ckpt_path", "last.ckpt", *QUIET]
+    assert main([*again, "--trainer.max_epochs=2"]) == 0
+    done = load("runs/polish/version_0/checkpoints/last.ckpt")
+    assert done["hyper_parameters"]["classes"] == ["ant", "dog"]
+    stays = {name for name in HELD if torch.equal(done["state_dict"][name], given[name])}
+    assert stays == {name for name in HELD if "blocks.1" not in name}
+    assert main(["test", *QUIET]) == 0
+
+
+def test_the_classes_of_the_same_data_may_be_chosen_again(base, caplog):
+    assert polish("--data.classes=[bee, ant]", "--data.val_fraction=0.4", "--trainer.max_epochs=1") == 0
+    assert any("2 stay and keep their rows of the head (bee, ant); 0 are new" in line for line in caplog.messages)
+    assert any("go to training, because the net was trained on them before" in line for line in caplog.messages)
+    assert load("runs/polish/version_0/checkpoints/last.ckpt")["hyper_parameters"]["classes"] == ["bee", "ant"]
+
+
+def test_weights_that_nobody_trained_are_not_frozen(tiny, capsys):
+    assert main([*tiny, "--model.freeze=1"]) == 2
+    assert "model.freeze keeps weights that were learned before: give --ckpt_path" in capsys.readouterr().err
 
 
 def test_new_data_of_the_same_classes_draws_its_own_splits(base, first_step, tmp_path):

@@ -61,6 +61,7 @@ net
   --model.weight_decay X       of AdamW (1e-06)
   --model.warmup_epochs X      before the cosine (5)
   --model.pretrained FILE      the authors' weights to start from
+  --model.freeze N             keep the first N blocks as they are (0)
 training
   --trainer.max_epochs N       (20)
   --trainer.max_time DD:HH:MM:SS   stop then

@@ -23,6 +23,7 @@ _EVERY = 0.3  # seconds between two drawings of a live line
 _LONGEST_BAR = 30
 
 _HIDDEN = (  # warnings about things that a user cannot correct
+    ".*module\\(s\\) in eval mode at the start of training.*",  # those that model.freeze keeps there
     ".*does not have many workers.*",  # the pictures are in memory: workers would have nothing to do
     ".*smaller than the logging interval.*",  # a small set has few batches an epoch, and that is fine
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its own folder

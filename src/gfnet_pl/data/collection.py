@@ -95,6 +95,20 @@ def collect(
     return Collection(pictures, rows, images, left_out)
 
 
+def classes_in(root: str | None) -> list[str]:
+    """The classes of the training folder, sorted. No picture is read.
+
+    Args:
+        root: As for `collect`.
+
+    Raises:
+        UserError: As for `layouts.scan`.
+    """
+    check_root(root)
+    found = scan(hand_signs_root() if root is None else opened(Path(root)))
+    return sorted({picture.label for picture in found.pictures})
+
+
 def check_root(root: str | None) -> None:
     """Raises UserError if `root` is a URL, or an empty text, which would mean the current folder."""
     if root is not None and not root.strip():

@@ -9,7 +9,7 @@ Axes: B images, H x W tokens, N = H * W, C channels.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -181,6 +181,7 @@ class GFNet(nn.Module):
         )
         self.norm = LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, num_classes)
+        self._frozen: list[nn.Module] = []
 
         self.mean: Tensor
         self.std: Tensor
@@ -192,6 +193,33 @@ class GFNet(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+
+    def freeze(self, blocks: int) -> None:
+        """Keep patch embedding, position embedding and the first blocks as they are: they have no gradient.
+
+        They also stay in evaluation mode: without dropout, which includes that after the position embedding, and
+        without drop path. So an image has the same tokens behind them in training as in use.
+
+        Args:
+            blocks: Number of blocks, 0 to depth. 0 freezes nothing, not even the embeddings.
+
+        Raises:
+            ValueError: There are not so many blocks.
+        """
+        check_range("freeze", blocks, least=0, most=len(self.blocks), error=ValueError)
+        if blocks:
+            self._frozen = [self.patch_embed, self.pos_drop, *self.blocks[:blocks]]
+            for module in self._frozen:
+                module.requires_grad_(False)
+            self.pos_embed.requires_grad_(False)
+            self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training or evaluation mode. What is frozen stays in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def set_normalisation(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
         """From now on, normalise images as (image - mean) / std.

@@ -4,13 +4,14 @@ import logging
 import os
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
 
 from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import decoding
-from gfnet_pl.data.collection import collect
+from gfnet_pl.data.collection import classes_in, collect
 from gfnet_pl.data.seen import Seen
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.run.checkpoint import Checkpoint
@@ -65,6 +66,27 @@ def is_other_data(checkpoint: Checkpoint, said: dict[str, Any]) -> bool:
     root = str(opened(Path(root)))
     folder = os.path.dirname(root) if root.lower().endswith(".csv") else root
     return not all(os.path.lexists(os.path.join(folder, picture.path)) for picture in read_splits(run.splits))
+
+
+def has_other_classes(checkpoint: Checkpoint, said: dict[str, Any]) -> bool:
+    """Whether a command names classes that are not those of the checkpoint's net, or data with such classes.
+
+    Args:
+        checkpoint: The checkpoint that the command starts from.
+        said: The settings in config files and flags, by dotted key.
+
+    Raises:
+        UserError: The data, or the file of their splits, cannot be read.
+    """
+    if chosen := said.get("data.classes"):
+        names = {normalize("NFC", name) for name in chosen}
+    elif splits := said.get("data.splits"):
+        names = {picture.label for picture in read_splits(Path(splits))}
+    elif is_other_data(checkpoint, said):
+        names = set(classes_in(said["data.root"]))
+    else:
+        return False
+    return names != set(checkpoint.classes)
 
 
 def trained_on(checkpoint: Checkpoint) -> Seen:

@@ -5,6 +5,7 @@ measured on every set.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -107,6 +108,8 @@ class GFNetClassifier(LightningModule):
         classes: Class names in the order of the logits; default: the classes of the data. Checkpoints store them.
         pretrained: File of the weights that GFNet's authors published, to start a new net from. See
             `pretrained.load_authors_weights` for what is adapted.
+        freeze: Keep patch embedding, position embedding and this many of the first blocks as they are, see
+            `GFNet.freeze`. Default: train all.
         compile: Compile the net for training, in place. It is meant for a GPU. On a CPU it needs a C++ compiler and
             takes a minute.
         **net: Arguments of GFNet, except the number of classes and of channels. Images are grey.
@@ -123,13 +126,17 @@ class GFNetClassifier(LightningModule):
         warmup_epochs: float = 5.0,
         classes: list[str] | None = None,
         pretrained: str | None = None,
+        freeze: int = 0,
         compile: bool = False,
         **net: Any,  # noqa: ANN401  (jsonargparse reads GFNet's own signature)
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.lr, self.weight_decay, self.warmup_epochs = lr, weight_decay, warmup_epochs
-        self.classes, self.pretrained = classes, pretrained
+        self.classes, self.pretrained, self.freezes = classes, pretrained, freeze
+        self.start: Callable[[], None] | None = (
+            None  # gives weights to the net that setup builds for the data's classes
+        )
         self.compiles = compile
         self.net_arguments = net
         for name in _IN_OLD_CHECKPOINTS & net.keys():
@@ -150,6 +157,7 @@ class GFNetClassifier(LightningModule):
         arguments.apply_defaults()
         try:
             check_arguments(*arguments.arguments.values())
+            check_range("freeze", self.freezes, least=0, most=arguments.arguments["depth"], error=ValueError)
         except ValueError as error:
             raise UserError(f"model.{error}") from None
 
@@ -179,6 +187,8 @@ class GFNetClassifier(LightningModule):
                 self.net.set_normalisation(*data.normalisation())
                 if self.pretrained:
                     load_authors_weights(self.net, read_authors_weights(Path(self.pretrained)))
+                if self.start:
+                    self.start()
         elif found and found != self.classes:
             differences = [f"{name} is only in the data" for name in found if name not in self.classes]
             differences += [f"{name} is not in the data" for name in self.classes if name not in found]
@@ -189,6 +199,8 @@ class GFNetClassifier(LightningModule):
         for counts in self.metrics.values():
             assert isinstance(counts, SetMetrics)
             counts.reset()  # a test leaves tensors of inference mode, and after an error also counts
+        if stage == "fit":
+            self.net.freeze(self.freezes)
         self._first_bad_step = torch.tensor(-1, device=self.device)
         if self.compiles and stage == "fit":
             self.net.compile()  # in place, so names in checkpoints stay the same
@@ -292,7 +304,8 @@ class GFNetClassifier(LightningModule):
             )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self.lr, weight_decay=self.weight_decay)
         self.trainer.fit_loop.setup_data()  # counts the batches, which the next line does not do with max_steps
         total = self.trainer.estimated_stepping_batches  # optimizer steps, with accumulation and devices considered
         if not math.isfinite(total):

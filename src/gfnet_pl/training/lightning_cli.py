@@ -8,6 +8,7 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,14 @@ from gfnet_pl.training.progress import Progress
 from gfnet_pl.training.run_logger import RunLogger
 from gfnet_pl.training.run_record import RunRecord, config_text
 from gfnet_pl.training.trainer_options import check_trainer
-from gfnet_pl.training.warm_start import give_weights, refuse_if_finished, resumes, settings_from, started_from
+from gfnet_pl.training.warm_start import (
+    give_body,
+    give_weights,
+    refuse_if_finished,
+    resumes,
+    settings_from,
+    started_from,
+)
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +176,10 @@ class GFNetCLI(LightningCLI):
             config["data"]["root"] = os.path.abspath(os.path.expanduser(root))
         config["stage"] = self.stage
         config["data"]["image_size"] = config["model"]["image_size"]
+        if self.checkpoint and config["model"]["classes"] is None:
+            config["model"]["classes"] = taken["model.classes"]  # None if the data have others
+        if subcommand == "fit" and config["model"]["freeze"] and not (self.checkpoint or config["model"]["pretrained"]):
+            raise UserError("model.freeze keeps weights that were learned before: give --ckpt_path or model.pretrained")
         if emphasised:
             config["data"]["class_emphasis"], config["emphasis_from"] = said["data.class_emphasis"], None
         if self.checkpoint:
@@ -273,12 +285,18 @@ class GFNetCLI(LightningCLI):
             steps = checkpoint.steps
             self.trainer.fit(model, ckpt_path=ckpt_path, **kwargs)
         else:
-            give_weights(checkpoint, model)
+            if model.classes:
+                give_weights(checkpoint, model)
+                taken, new = "net, weights, normalisation and classes are its own", ""
+            else:
+                model.start = partial(give_body, checkpoint, model)
+                taken, new = "the net is its own up to the head", "normalisation, "
             self._remember()
             log.info(
-                "warm start from %s: net, weights, normalisation and classes are its own; "
-                "optimizer, schedule and epoch count are new; data: %s, splits: %s",
+                "warm start from %s: %s; %soptimizer, schedule and epoch count are new; data: %s, splits: %s",
                 checkpoint.described,
+                taken,
+                new,
                 self.datamodule.source,
                 self.datamodule.splits_file or "drawn again",
             )

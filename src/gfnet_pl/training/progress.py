@@ -48,7 +48,9 @@ class Progress(ProgressBar):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         weights = sum(parameter.numel() for parameter in pl_module.parameters())
-        self._say(f"run: {self._run.path if self._run else 'not kept'}; the net has {weights:,} weights")
+        frozen = sum(parameter.numel() for parameter in pl_module.parameters() if not parameter.requires_grad)
+        kept = f", {frozen:,} of them frozen" if frozen else ""
+        self._say(f"run: {self._run.path if self._run else 'not kept'}; the net has {weights:,} weights{kept}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = self._epoch_start = time.monotonic()  # an epoch that is resumed midway has no start of its own

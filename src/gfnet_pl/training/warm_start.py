@@ -4,25 +4,33 @@ Given `--ckpt_path`, LightningCLI would replace settings of the config by the ch
 optimizer, schedule and epoch count. The fine-tuning of `polish.yaml` would then train at the old learning rate, or not
 at all. Here, a checkpoint's settings become the *defaults* of the command, so config files and flags still override
 them. The stage decides what happens: a run of the same stage resumes exactly where the checkpoint's run stopped, a run
-of another stage starts a new training from the checkpoint's weights.
+of another stage starts a new training from the checkpoint's weights. If its data have other classes, it takes the body
+of the net alone, and what suits the old data only (their splits, their classes) is not taken.
 """
 
+import logging
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from gfnet_pl.data.splits import SplitRule
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder, run_of
-from gfnet_pl.run.trained_data import data_root, is_other_data
+from gfnet_pl.run.trained_data import data_root, has_other_classes, is_other_data
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.precision import FLOAT32
 
+log = logging.getLogger(__name__)
+
+_NAMED = 8  # classes in a line
 _DRAWS_SPLITS = tuple(f"data.{field.name}" for field in fields(SplitRule))
 _MAY_MOVE = ("data.root", "data.splits", "data.on_broken")  # pictures may have been moved or damaged since
-_RECIPE = ("model.lr", "model.weight_decay", "model.warmup_epochs")
+_RECIPE = ("model.lr", "model.weight_decay", "model.warmup_epochs", "model.freeze")
+_OF_THE_DATA = (*_DRAWS_SPLITS, "data.classes", "data.class_emphasis", "data.epoch_size")  # of no use for other classes
 _REGULARISATION = ("model.dropout", "model.drop_path")
 
 # Settings that no longer exist, and the value that each must have had in a run that can still be resumed.
@@ -66,9 +74,10 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     if subcommand == "predict":
         return {key: value for key, value in taken.items() if not key.startswith("data.") or key == "data.batch_size"}
     again = subcommand == "fit" and not resumes(checkpoint, stage)
+    transfers = again and has_other_classes(checkpoint, said)
     if subcommand == "fit" and not again:
         _refuse_what_is_gone(checkpoint)
-    taken.setdefault("model.pretrained", None)  # a run of version 0.1.0 does not have it
+    taken = {"model.pretrained": None, "model.freeze": 0} | taken  # a run of version 0.1.0 does not have them
     if (run := taken.pop("data.emphasis_from", None)) and subcommand == "fit":  # a run of version 0.1.0
         taken["data.class_emphasis"] = confusion_emphasis(RunFolder(Path(run)))
     if again:
@@ -77,10 +86,13 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
             for key, value in taken.items()
             if (key.startswith(("model.", "data.")) and key not in _RECIPE) or key == "trainer.precision"
         }
+    if transfers:
+        taken = {key: value for key, value in taken.items() if key not in _OF_THE_DATA}
+        taken |= {"model.classes": None, "model.pretrained": None}  # the net is built for the classes of the data
     taken["data.root"] = data_root(checkpoint)
     resumed = subcommand == "fit" and not again
     if "data.splits" not in said:
-        own = resumed or not is_other_data(checkpoint, said)
+        own = resumed or not (transfers or is_other_data(checkpoint, said))
         taken["data.splits"] = _splits(checkpoint) if own else None
     fixed = tuple(key for key in taken if key.startswith("model.") and key != "model.compile")
     if again:
@@ -120,10 +132,39 @@ def give_weights(checkpoint: Checkpoint, model: GFNetClassifier) -> None:
     Raises:
         UserError: The shapes differ.
     """
+    _load(checkpoint, model, checkpoint.weights)
+
+
+def _load(checkpoint: Checkpoint, model: GFNetClassifier, weights: dict[str, Tensor]) -> None:
     try:
-        model.load_state_dict(checkpoint.weights)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{checkpoint.path}: its weights do not fit the net ({one_line(error)})") from None
+
+
+def give_body(checkpoint: Checkpoint, model: GFNetClassifier) -> None:
+    """Puts the checkpoint's weights into a net of other classes. One line in the log says which ones it knows.
+
+    The net's normalisation stays that of its data: the patch embedding expects pictures of mean 0 and standard
+    deviation 1, and other pictures may be darker or have less contrast. A class that the checkpoint has too keeps its
+    row of the head. The rows of the others are new.
+
+    Raises:
+        UserError: The shapes differ.
+    """
+    assert model.classes is not None  # setup has built the net
+    stay = [name for name in model.classes if name in checkpoint.classes]
+    here, there = ([names.index(name) for name in stay] for names in (model.classes, checkpoint.classes))
+    own = model.state_dict()
+    given = {name: value for name, value in checkpoint.weights.items() if name not in ("net.mean", "net.std")}
+    for part in ("net.head.weight", "net.head.bias"):
+        rows = own[part].clone()
+        rows[here] = given[part][there].to(rows)
+        given[part] = rows
+    _load(checkpoint, model, own | given)
+    named = f" ({', '.join(stay[:_NAMED])}{', …' if len(stay) > _NAMED else ''})" if stay else ""
+    words = "other classes: of %d there, %d stay and keep their rows of the head%s; %d are new"
+    log.info(words, len(checkpoint.classes), len(stay), named, len(model.classes) - len(stay))
 
 
 def what_became_of(key: str) -> str:
@@ -158,8 +199,8 @@ def _refuse_contradictions(
     checkpoint: Checkpoint, said: dict[str, Any], taken: dict[str, Any], fixed: tuple[str, ...]
 ) -> None:
     for key in sorted(said.keys() & taken.keys()):
-        if _plain(said[key]) == _plain(taken[key]):
-            continue
+        if _plain(said[key]) == _plain(taken[key]) or (key == "model.classes" and said[key] is None):
+            continue  # a run that started for the classes of its data has none in its config
         if key in fixed:
             raise UserError(f"{key} is {said[key]} in this command but {taken[key]} in {checkpoint.path}: drop it")
         if key in _DRAWS_SPLITS and (splits := said.get("data.splits") or taken.get("data.splits")):
