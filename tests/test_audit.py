@@ -201,7 +201,7 @@ def test_a_class_too_small_to_split_leaves_the_rest_of_the_audit_standing(tmp_pa
     save(tmp_path, "data/b/1.png", draw(2))
     leak = leaks(findings(capsys, tmp_path / "data"))["random split"]
     assert leak["share"] is None
-    assert "class 'a' has 1 picture" in leak["note"]
+    assert "no class has two training pictures" in leak["note"]
 
 
 def test_blank_frames_under_two_classes_contradict_each_other_where_equal(root, capsys):

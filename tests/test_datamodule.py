@@ -109,6 +109,11 @@ def test_options_out_of_range_are_named(options, message):
         module("x", **options)
 
 
+def test_one_class_alone_is_nothing_to_learn_from(pictures):
+    with pytest.raises(UserError, match="pictures has one class, 'ant': there is nothing to tell it from; add"):
+        module(pictures, classes=["ant"]).setup("fit")
+
+
 def test_pictures_to_predict_are_files_folders_and_globs(pictures):
     folder, glob = pictures / "Test" / "ant", str(pictures / "Unseen" / "*" / "00.png")
     single = pictures / "Test" / "bee" / "01.png"

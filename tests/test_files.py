@@ -1,6 +1,8 @@
+import csv
+
 import pytest
 
-from gfnet_pl.files import replacing
+from gfnet_pl.files import replacing, write_rows
 
 
 @pytest.mark.parametrize(("mode", "content"), [("w", "a\r\nä\n"), ("wb", b"\x00\n")])
@@ -23,3 +25,19 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path, there):
         file.write("new")
         raise ValueError("half way")
     assert [(found, found.read_text()) for found in tmp_path.iterdir()] == ([(path, "old")] if there else [])
+
+
+def test_every_text_comes_back_from_a_csv_file(tmp_path):
+    rows = [
+        ("plain", "1"),
+        ("li\nne", "retur\rn"),
+        ("both\r\n", "\r"),
+        ('quo"te', "com,ma"),
+        ("", " "),
+        ("\u2028", "\x0b"),
+    ]
+    with replacing(tmp_path / "a.csv") as file:
+        write_rows(file, rows)
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        assert [tuple(row) for row in csv.reader(file, strict=True)] == rows
+    assert (tmp_path / "a.csv").read_bytes().startswith(b'plain,1\n"li\nne","retur\rn"\n')

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from gfnet_pl import messages
-from gfnet_pl.messages import LiveLine, bar, follow, quiet, say
+from gfnet_pl.messages import LiveLine, bar, follow, printable, quiet, say
 
 
 class Terminal(io.StringIO):
@@ -97,3 +97,11 @@ def test_logging_and_warnings_are_as_before_afterwards():
         assert not other.isEnabledFor(logging.INFO)
     assert (ours.handlers, ours.level, warnings.showwarning, warnings.filters) == before
     assert other.level == logging.INFO
+
+
+def test_a_name_neither_breaks_a_line_nor_steers_the_terminal():
+    assert printable("emoji 😀 é\xa0") == "emoji 😀 é\xa0"
+    assert printable("a\nb\r\t\x1b[31m\u2028\u202e\x9b") == r"a\nb\r\t\x1b[31m\u2028\u202e\x9b"
+    stream = io.StringIO()
+    say("class 'a\n\x1b[2Jb'", stream)
+    assert stream.getvalue() == "class 'a\\n\\x1b[2Jb'\n"

@@ -1,10 +1,11 @@
 """Files that are always replaced as a whole, locks, paths, and the folder for files that can be made again."""
 
+import csv
 import logging
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -122,3 +123,18 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_rows(file: IO[str], rows: Iterable[Iterable[object]]) -> None:
+    r"""Writes rows of a CSV file: UTF-8, lines that end in "\n", quotes only where they are needed.
+
+    Every text comes back as it was from `csv.reader(file)`, if the file is opened with `newline=""`, as `replacing`
+    does. Python's own writer leaves a carriage return inside of a value without quotes, and its reader ends the line
+    there.
+    """
+    usual, quoted = (
+        csv.writer(file, lineterminator="\n", quoting=quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+    )
+    for row in rows:
+        values = list(row)
+        (quoted if any("\r" in value for value in values if isinstance(value, str)) else usual).writerow(values)

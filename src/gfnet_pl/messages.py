@@ -8,6 +8,7 @@ import codecs
 import io
 import logging
 import os
+import re
 import sys
 import textwrap
 import time
@@ -35,6 +36,9 @@ _HIDDEN = (  # warnings about things that a user cannot correct
 
 _SIMILAR = {"…": "...", "–": "-", "—": "-", "×": "x", "±": "+-", "→": "->", "≥": ">=", "≤": "<=", "·": "."}  # noqa: RUF001
 
+# Control characters, other ends of lines, and what turns the direction of a text: a file's name may have them all.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
 _shown: list["LiveLine"] = []  # the live lines that stand in the output now
 
 
@@ -50,6 +54,11 @@ def use_plain_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="gfnet_pl.plain")
+
+
+def printable(text: str) -> str:
+    r"""The text in one line that cannot steer a terminal: a line feed becomes `\n`, the escape character `\x1b`."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @contextmanager
@@ -109,6 +118,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def say(text: str, stream: TextIO) -> None:
     """Writes a line above the live line. In a terminal, a long one is broken between words."""
+    text = printable(text)
     if _is_terminal(stream):
         wrapper = textwrap.TextWrapper(columns_of(stream), subsequent_indent="  ")
         wrapper.break_on_hyphens = wrapper.break_long_words = False
@@ -159,7 +169,7 @@ class LiveLine:
     def say(self, text: str) -> None:
         """Writes a line that stays, above the live line."""
         if self._notebook:
-            self._notebook.say(text)
+            self._notebook.say(printable(text))
         else:
             say(text, self.stream)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
+from gfnet_pl.messages import printable
+
 _SHOWN = 3  # examples in a line
 
 
@@ -118,9 +120,9 @@ class Audit:
 
 def findings_table(report: Audit) -> Table:
     """`Audit.facts` as a table."""
-    table = Table(show_header=False, title=Text(report.folder))
+    table = Table(show_header=False, title=Text(printable(report.folder)))
     for what, finding in report.facts():
-        table.add_row(Text(what), Text(finding))
+        table.add_row(Text(what), Text(printable(finding)))
     return table
 
 

@@ -36,6 +36,7 @@ from gfnet_pl.files import refuse_url
 
 log = logging.getLogger(__name__)
 
+_TOLD = 40  # classes in a log line; more are only in TensorBoard
 SYNTHETIC = "embedded data: synthetic, rendered hand signs"
 
 
@@ -256,6 +257,11 @@ class ImageDataModule(LightningDataModule):
         self.classes = self.chosen_classes or sorted({picture.label for picture in self.pictures})
         if self._scored_with and not set(self.classes) - set(self._scored_with):
             self.classes = self._scored_with  # some classes may have no picture
+        if len(self.classes) == 1 and not (self._scored_with or self.splits_file):
+            raise UserError(
+                f"data.root: {self.source} has one class, {self.classes[0]!r}: there is nothing to tell it from; add "
+                "a folder for each other class, or give the folder above if this one is a class itself"
+            )
         self._report()
 
     def _seen(self) -> set[str]:
@@ -344,11 +350,12 @@ class ImageDataModule(LightningDataModule):
     def _tell_repeats(self, labels: npt.NDArray[np.int64], shares: npt.NDArray[np.int64]) -> None:
         """Logs how often an image of each class is drawn in an epoch."""
         counts = np.bincount(labels, minlength=len(self.classes))
-        told = ", ".join(
+        told = [
             f"{name} {share:,} ({share / max(1, count):.2g}x)"
             for name, share, count in zip(self.classes, shares, counts, strict=True)
-        )
-        log.info("images an epoch by class, and how often each of them comes: %s", told)
+        ]
+        shown = ", ".join(told[:_TOLD]) + (f" and {len(told) - _TOLD:,} more classes" if len(told) > _TOLD else "")
+        log.info("images an epoch by class, and how often each of them comes: %s", shown)
 
     def _refuse_idle_devices(self, splits: list[str]) -> None:
         """Raises an error if a device would have no batch: it would skip its turn, and the others wait for it."""

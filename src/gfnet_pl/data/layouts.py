@@ -30,6 +30,7 @@ from rich.text import Text
 from gfnet_pl.data.manifest import Picture, read_manifest
 from gfnet_pl.data.tree import Tree
 from gfnet_pl.errors import UserError, nearest
+from gfnet_pl.messages import printable
 
 __all__ = ["Found", "Picture", "pictures_in", "scan", "table_of"]
 
@@ -133,7 +134,7 @@ def table_of(pictures: Sequence[Picture], left_out: Sequence[tuple[str, str]]) -
     table = Table("class", *(Column(name, justify="right") for name in (*columns, "all")))
     for label in sorted({label for label, _ in counts}):
         row = [counts[label, split] for split in columns]
-        table.add_row(Text(label), *(f"{count:,}" for count in (*row, sum(row))))
+        table.add_row(Text(printable(label)), *(f"{count:,}" for count in (*row, sum(row))))
     table.add_section()
     totals = [sum(count for (_, split), count in counts.items() if split == column) for column in columns]
     table.add_row("all", *(f"{count:,}" for count in (*totals, sum(totals))))
@@ -146,7 +147,9 @@ def table_of(pictures: Sequence[Picture], left_out: Sequence[tuple[str, str]]) -
         leavings = Table("left out", "what")
         for reason, paths in reasons.items():
             some = ", ".join(paths[:3])
-            leavings.add_row(Text(reason), Text(f"{len(paths):,}: {some}, …" if len(paths) > 3 else some))
+            leavings.add_row(
+                *(Text(printable(cell)) for cell in (reason, f"{len(paths):,}: {some}, …" if len(paths) > 3 else some))
+            )
         both.add_row(leavings)
     return both
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gfnet_pl.errors import UserError, nearest
-from gfnet_pl.files import replacing
+from gfnet_pl.files import replacing, write_rows
 
 
 class Picture(NamedTuple):
@@ -79,9 +79,7 @@ def read_manifest(
 def write_manifest(path: Path, pictures: Iterable[Picture]) -> None:
     """Writes `path,label,split,group`, sorted, UTF-8."""
     with replacing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Picture._fields)
-        writer.writerows(sorted(pictures))
+        write_rows(file, [Picture._fields, *sorted(pictures)])
 
 
 def _rows(path: Path, key: str, required: Sequence[str]) -> Iterator[tuple[int, str, str, str, str]]:

@@ -42,7 +42,8 @@ class SplitRule:
         split_by: Whether val and holdout are drawn picture by picture or take whole groups.
         unseen_groups: Groups to keep out of everything else, as the set "unseen".
         val_fraction: Share of each class's training pictures kept for validation.
-        holdout_per_class: Training pictures per class kept out for the holdout set.
+        holdout_per_class: Training pictures per class kept out for the holdout set. Of a class of which less than a
+            third would be left to train on, a fifth is kept out instead.
         train_per_class: Train on at most this many pictures per class. Default: all.
 
     Raises:
@@ -74,8 +75,10 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
     they are uneven, a class may get more while another waits for its share.
 
     Val gets `val_fraction` of a class's training pictures (less those of `unseen_groups`), rounded, at least one; it is
-    ignored where a validation set is provided. `train_per_class` is drawn by image. `unseen_groups` are taken before
-    anything else is drawn, also where the rest is drawn by image.
+    ignored where a validation set is provided. A class's last picture is always trained on. Holdout takes less than was
+    asked where a class is small, see `SplitRule`, and none by group where there are too few groups; a line says so.
+    `train_per_class` is drawn by image. `unseen_groups` are taken before anything else is drawn, also where the rest is
+    drawn by image.
 
     Args:
         pictures: What `layouts.scan` found, with groups where they are needed.
@@ -87,8 +90,8 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
         epoch counts on it.
 
     Raises:
-        UserError: There are too few pictures or groups for what was asked, or groups are needed and training pictures
-            have none.
+        UserError: A class has too few groups, or no picture outside of `unseen_groups`; no class has a picture to spare
+            for validation; or groups are needed and training pictures have none.
     """
     by_group = rule.split_by == "group"
     pictures = list(pictures)
@@ -103,28 +106,34 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
         if picture.group not in unseen:
             by_class[picture.label].append(picture)
     has_val = any(picture.split == "val" for picture in provided)
-    want = {
-        label: {
-            "holdout": rule.holdout_per_class,
-            "val": 0 if has_val else max(1, round(rule.val_fraction * len(members))),
-        }
-        for label, members in by_class.items()
-    }
-    of_group = _evaluated_groups(by_class, want, seed) if by_group else {}
+    want = {label: _wanted(len(members), rule, has_val=has_val) for label, members in by_class.items()}
+    of_group: dict[str, str] = {}
+    if by_group:
+        of_group = _evaluated_groups(by_class, want, seed)
+        if rule.holdout_per_class and _lacking(by_class, want, of_group):
+            want = {label: counts | {"holdout": 0} for label, counts in want.items()}
+            of_group = _evaluated_groups(by_class, want, seed)
+    lacking = _lacking(by_class, want, of_group) if by_group else [label for label in by_class if not by_class[label]]
+    if lacking:
+        raise _too_few(lacking[0], by_class[lacking[0]], want[lacking[0]], unseen=bool(unseen))
+    if not has_val and not any(counts["val"] for counts in want.values()):
+        raise UserError(
+            "data.root: no class has two training pictures, one to train on and one for validation; add pictures, or "
+            "a val folder"
+        )
     for label, members in by_class.items():
         members.sort(key=lambda picture: _place(seed, picture.path))
         if by_group:
             kept = [_moved(picture, of_group[picture.group]) for picture in members if picture.group in of_group]
             rest = [picture for picture in members if picture.group not in of_group]
         else:
-            splits = [split for split, count in want[label].items() for _ in range(min(count, len(members)))]
+            splits = [split for split, count in want[label].items() for _ in range(count)]
             kept = [_moved(picture, split) for picture, split in zip(members, splits, strict=False)]
             rest = members[len(kept) :]
-        got = Counter(picture.split for picture in kept)
-        if not rest or any(got[split] < count for split, count in want[label].items()):
-            raise _too_few(label, members, want[label], by_group=by_group, unseen=bool(unseen))
         trained = len(rest[: rule.train_per_class])
         drawn += kept + rest[:trained] + [_moved(picture, "unused") for picture in rest[trained:]]
+    sizes = {label: len(members) for label, members in by_class.items()}
+    _tell_of_small_classes(sizes, want, rule.holdout_per_class, has_val=has_val)
     if by_group:
         _warn_of_shared_groups(drawn, provided)
     return sorted(drawn + provided, key=attrgetter("path"))  # no two are equal, and texts sort faster
@@ -194,6 +203,14 @@ def _need_groups(pool: list[Picture], option: str) -> None:
         )
 
 
+def _wanted(count: int, rule: SplitRule, *, has_val: bool) -> dict[str, int]:
+    """How many pictures of a class of `count` go to holdout and to val, so that some are left to train on."""
+    val = 0 if has_val else min(max(1, round(rule.val_fraction * count)), max(0, count - 1))
+    left = count - val - rule.holdout_per_class
+    holdout = rule.holdout_per_class if 3 * left >= count else min(count // 5, max(0, count - val - 1))
+    return {"holdout": min(holdout, rule.holdout_per_class), "val": val}
+
+
 def _first_groups(pool: list[Picture], count: int, seed: int) -> set[str]:
     if not count:
         return set()
@@ -229,14 +246,51 @@ def _evaluated_groups(
     return taken
 
 
-def _too_few(label: str, members: list[Picture], want: Mapping[str, int], *, by_group: bool, unseen: bool) -> UserError:
-    groups = f" in {len({picture.group for picture in members})} groups" if by_group else ""
-    lower = ["data.holdout_per_class", "data.val_fraction", *["data.unseen_groups"] * unseen]
+def _lacking(
+    by_class: Mapping[str, list[Picture]], want: Mapping[str, Mapping[str, int]], of_group: Mapping[str, str]
+) -> list[str]:
+    """Classes whose groups do not give them what they want and something to train on."""
+    got = {
+        label: Counter(of_group.get(picture.group, "train") for picture in members)
+        for label, members in by_class.items()
+    }
+    return [
+        label
+        for label in by_class
+        if not got[label]["train"] or any(got[label][split] < count for split, count in want[label].items())
+    ]
+
+
+def _too_few(label: str, members: list[Picture], want: Mapping[str, int], *, unseen: bool) -> UserError:
+    if not members:
+        return UserError(f"class {label!r} has no picture outside unseen to train on; lower data.unseen_groups")
+    lower = ["data.val_fraction", *["data.unseen_groups"] * unseen]
     return UserError(
-        f"class {label!r} has {len(members)} pictures{groups}{' outside unseen' if unseen else ''}: too few for "
-        f"{want['val']} val, {want['holdout']} holdout and at least one{' group' if by_group else ''} to train on; "
-        f"lower {' or '.join(lower)}, or add {'groups' if by_group else 'pictures'}"
+        f"class {label!r} has {len(members)} pictures in {len({picture.group for picture in members})} groups"
+        f"{' outside unseen' if unseen else ''}: too few for {want['val']} val and at least one group to train on; "
+        f"lower {' or '.join(lower)}, add groups, or give --data.split_by image"
     )
+
+
+def _tell_of_small_classes(
+    sizes: Mapping[str, int], want: Mapping[str, Mapping[str, int]], asked: int, *, has_val: bool
+) -> None:
+    """One line each: classes with a smaller holdout set than was asked, and those of which nothing is evaluated."""
+    fewer = sorted({counts["holdout"] for counts in want.values() if counts["holdout"] < asked})
+    if fewer:
+        log.info(
+            "data.holdout_per_class %d would leave too little to train on in %d of %d classes: %s of each are held out",
+            asked,
+            sum(counts["holdout"] < asked for counts in want.values()),
+            len(want),
+            fewer[0] if len(fewer) == 1 else f"{fewer[0]} to {fewer[-1]}",
+        )
+    if single := [label for label, size in sizes.items() if size == 1 and not has_val]:
+        log.warning(
+            "classes with one picture, which is trained on and never evaluated: %s%s; add pictures of them",
+            ", ".join(map(repr, single[:5])),
+            f" and {len(single) - 5:,} more" if len(single) > 5 else "",
+        )
 
 
 def _warn_of_shared_groups(drawn: list[Picture], provided: list[Picture]) -> None:

@@ -23,6 +23,7 @@ from gfnet_pl.evaluation.calibration import (
     reliability,
 )
 from gfnet_pl.evaluation.intervals import newcombe, wilson, wilson_of_groups
+from gfnet_pl.messages import printable
 
 FEWEST_PICTURES = 10  # of a person, for its accuracy to be named
 
@@ -307,7 +308,9 @@ def figures_table(figures: Mapping[str, SetFigures], known: Collection[str], *, 
     """
     words = "people: new ones, or those of the training pictures; 95 %: for other pictures of such people; worst: the "
     words += "person with the lowest accuracy"
-    table = Table(title=Text(title), caption=Text(f"{caption}\n{words}"), box=None, padding=(0, 1, 0, 0))
+    table = Table(
+        title=Text(printable(title)), caption=Text(f"{printable(caption)}\n{words}"), box=None, padding=(0, 1, 0, 0)
+    )
     for heading in ("set", "people", "images", "right", "accuracy", "95 %", "worst", "macro", "loss", "ECE"):
         table.add_column(heading, justify="left" if heading in ("set", "people") else "right", no_wrap=True)
     for name, each in figures.items():

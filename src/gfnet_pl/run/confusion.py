@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import replacing
+from gfnet_pl.files import replacing, write_rows
 from gfnet_pl.run.folder import RunFolder
 
 
@@ -20,9 +20,8 @@ def write_confusion(run: RunFolder, classes: Sequence[str], counts: npt.NDArray[
         counts: (C, C) counts; rows are true classes.
     """
     with replacing(run.confusion) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("true", *classes))
-        writer.writerows((name, *row) for name, row in zip(classes, counts.tolist(), strict=True))
+        rows = [(name, *row) for name, row in zip(classes, counts.tolist(), strict=True)]
+        write_rows(file, [("true", *classes), *rows])
 
 
 def confusion_emphasis(run: RunFolder) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What a net says of pictures, as rows for people: the likeliest classes, and whether to accept the first one."""
 
-import csv
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -12,9 +12,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from gfnet_pl.evaluation.calibration import NOT_CALIBRATED, Calibration, Floats, probabilities
-from gfnet_pl.files import replacing
+from gfnet_pl.files import replacing, write_rows
+from gfnet_pl.messages import printable
 
 _SHOWN = 26  # characters of a path in the table
+_NAMED = re.compile(r"(.+?):([01]\.\d{4})(?: |$)", re.DOTALL)  # a class may have spaces and colons in its name
 _PREDICTED = ("path", "prediction", "probability", "top3", "accepted", "reason")
 
 Row = tuple[str, ...]  # its columns
@@ -55,8 +57,7 @@ def write_predictions(
         for place, (path, row, verdict) in enumerate(zip(paths, likeliest(shares, classes), verdicts, strict=True))
     ]
     with replacing(file) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerows([_PREDICTED, *rows])
+        write_rows(stream, [_PREDICTED, *rows])
     return rows
 
 
@@ -73,15 +74,15 @@ def predictions_table(rows: Iterable[Row]) -> Table:
     for path, prediction, probability, top, accepted, reason in rows:
         shown = path if len(path) <= _SHOWN else "..." + path[3 - _SHOWN :]  # the end of a path tells pictures apart
         said = f"{accepted}: {reason}" if reason not in ("", NOT_CALIBRATED) else accepted
-        following = " ".join(_percent(part) for part in top.split()[1:])
-        table.add_row(*map(Text, (shown, _percent(f"{prediction}:{probability}"), following, said)))
+        following = " ".join(_percent(*named) for named in _NAMED.findall(top)[1:])
+        cells = (shown, _percent(prediction, probability), following, said)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
 
-def _percent(named: str) -> str:
-    """A class with its probability: of "A:0.9812", "A 98%"; without a class, nothing."""
-    name, _, value = named.rpartition(":")
-    return f"{name} {float(value):.0%}" if name else ""
+def _percent(name: str, probability: str) -> str:
+    """A class with its probability, "A 98%"; without a class, nothing."""
+    return f"{name} {float(probability):.0%}" if name else ""
 
 
 def likeliest(shares: Floats, classes: Sequence[str]) -> Iterable[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.data.splits import write_splits
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import replacing
+from gfnet_pl.files import replacing, write_rows
 from gfnet_pl.processes import cores
 from gfnet_pl.run.folder import RunFolder
 
@@ -79,7 +79,7 @@ def write_record(
         write_splits(run.splits, pictures)
     if left_out:
         with replacing(run.left_out) as file:
-            csv.writer(file, lineterminator="\n").writerows([("path", "reason"), *left_out])
+            write_rows(file, [("path", "reason"), *left_out])
     sessions = [*read_sessions(run), session]
     with replacing(run.record) as file:
         file.write(json.dumps(sessions, indent=2) + "\n")
@@ -144,5 +144,5 @@ def _commit() -> str | None:
 
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

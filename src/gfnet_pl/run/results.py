@@ -34,7 +34,7 @@ from gfnet_pl.evaluation.calibration import (
 )
 from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.evaluation.figures import Gap, People, SetFigures, gap, set_figures
-from gfnet_pl.files import replacing
+from gfnet_pl.files import replacing, write_rows
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, learned_beside, run_of
 from gfnet_pl.run.predictions import likeliest
@@ -302,12 +302,16 @@ def write_results(results: Results) -> RunFolder:
     with ExitStack() as files:  # all are written before the first replaces an older one
         rows, metrics = (files.enter_context(replacing(file)) for file in (run.predictions, run.metrics))
         outputs = files.enter_context(replacing(run.outputs, "wb"))
-        writer = csv.writer(rows, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        write_rows(rows, [_COLUMNS])
         for name, each in results.sets.items():
             named_rows = likeliest(results.probabilities(each), results.classes)
-            for picture, named in zip(each.pictures, named_rows, strict=True):
-                writer.writerow((picture.path, name, picture.group, picture.label, *named))
+            write_rows(
+                rows,
+                (
+                    (picture.path, name, picture.group, picture.label, *named)
+                    for picture, named in zip(each.pictures, named_rows, strict=True)
+                ),
+            )
         np.savez(outputs, allow_pickle=False, **arrays)
         metrics.write(json.dumps(record, indent=1, allow_nan=False) + "\n")
         if results.calibration_of_run is None:
