@@ -214,17 +214,6 @@ def test_how_a_run_was_trained_does_not_decide_how_it_is_evaluated(tiny, capsys)
     assert main(["test"]) == 0
 
 
-def test_one_class_can_be_trained_and_tested(tiny, pictures):
-    for split in ("Train", "Test", "Unseen"):
-        for label in ("ant", "bee"):
-            for path in (pictures / split / label).iterdir():
-                path.unlink()
-            (pictures / split / label).rmdir()
-    assert main(tiny) == 0
-    assert main(["test", *QUIET]) == 0
-    assert read_results(RunFolder(RUN)).figures["unseen"].accuracy.share == 1
-
-
 def test_the_outputs_of_a_set_are_in_the_order_of_its_pictures_whatever_the_batches(tested, pictures):
     first = read_results(RunFolder(RUN)).sets["unseen"].logits
     assert main(["test", *QUIET, "--data.batch_size=4"]) == 0
