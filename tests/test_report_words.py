@@ -20,6 +20,7 @@ from gfnet_pl.report.words import (
     out_of,
     second_sentences,
 )
+from gfnet_pl.run.learning_curve import LearningCurve
 from gfnet_pl.run.results import Results, SetResults
 
 CLASSES = ["A", "B", "C", "D"]
@@ -38,14 +39,26 @@ def outputs(split, groups, wrong=(), per_class=10):
     return SetResults(pictures, np.array(labels), logits, logits)
 
 
-def a_run(sets, known=(), curve=(), epochs=3, settings=None, name="best.ckpt"):
+def grown(thinned, *gain):
+    """A learning curve whose last doubling brought `gain`."""
+    return LearningCurve("", thinned, [], "unseen", "new people", True, 240, gain)
+
+
+def a_run(sets, known=(), curve=(), epochs=3, settings=None, name="best.ckpt", learned=None, counts=(40, 40, 40, 40)):
     results = Results(CLASSES, {}, "pictures", "pictures", list(known), {each: sets[each] for each in sets})
     checkpoint = SimpleNamespace(
         path=Path(f"runs/x/version_0/checkpoints/{name}"), epochs=epochs, settings=settings or {}
     )
     curves = {"val/accuracy": list(enumerate(curve, 1))}
     return SimpleNamespace(
-        results=results, checkpoint=checkpoint, curves=curves, trained_epochs=max(epochs, len(curve)), sessions=[]
+        results=results,
+        checkpoint=checkpoint,
+        curves=curves,
+        trained_epochs=max(epochs, len(curve)),
+        sessions=[],
+        learning_curve=learned,
+        training_counts=dict(zip(CLASSES, counts, strict=True)),
+        folder=SimpleNamespace(path=Path("runs/x/version_0")),
     )
 
 
@@ -146,12 +159,38 @@ def test_the_next_step_follows_from_the_figures():
     plain, robust = ({"data.augment.rotation": value} for value in (0.0, 14.3))
     wrong = {(group, name) for group in "abcdef" for name in "BC"}
     fallen = {"val": outputs("val", "uvwxyz"), "unseen": outputs("unseen", "abcdef", wrong)}
-    assert steps(a_run(fallen, known=["val"], settings=plain))[0] == "Vary the training pictures"
-    assert steps(a_run(fallen, known=["val"], settings=robust))[0] == "Add pictures of more people to training"
+    people = "What would help most: pictures of more people in training"
+    assert steps(a_run(fallen, known=["val"], settings=plain))[:2] == [people, "Vary the training pictures"]
+    assert steps(a_run(fallen, known=["val"], settings=robust))[0] == people
     rising, flat = [0.2, 0.4, 0.6, 0.7], [0.2, 0.6, 0.7, 0.7]
     good = {"val": NEW["val"], "unseen": NEW["val"]}
     assert steps(a_run(good, known=["val"], curve=rising)) == ["Train longer", "Use it on your own pictures"]
     assert steps(a_run(good, known=["val"], curve=flat)) == ["Use it on your own pictures"]
+
+
+def test_what_would_help_most_is_what_most_points_are_lost_for():
+    robust = {"data.augment.rotation": 14.3}
+    wrong = {(group, name) for group in "abcdef" for name in "BC"}
+    fallen = {"val": outputs("val", "uvwxyz"), "unseen": outputs("unseen", "abcdef", wrong)}
+
+    def first(sets=fallen, **facts):
+        return next_steps(a_run(sets, known=["val"], settings=robust, **facts), WITHOUT_PICTURES)[0]
+
+    assert "falls by 50 points on people it has not seen (95 %: " in first().why
+    helped, useless = grown("people", 0.041, 0.01, 0.072), grown("people", 0.0, -0.01, 0.008)
+    assert "; twice as many people brought 4.1 points on unseen" in first(learned=helped).why
+    assert first(learned=useless).what == "Use it on your own pictures"  # more people no longer pay
+    one = {"val": outputs("val", "uvwxyz"), "unseen": outputs("unseen", "abcdef", {(each, "B") for each in "abcde"})}
+    few = first(one, learned=useless, counts=(40, 20, 40, 40))
+    assert few.what == "What would help most: more pictures of B"
+    assert few.why.startswith(
+        "It has 20 training pictures, and most classes have about 40. On unseen 10 of 60 are right"
+    )
+    assert first(one, learned=useless).what == "Use it on your own pictures"  # it has as many as the others
+    good = {"val": outputs("val", "uv"), "unseen": outputs("unseen", "abcdef")}
+    assert first(good, learned=grown("pictures", 0.041, 0.01, 0.072)).what == "What would help most: more pictures"
+    assert steps(a_run(NEW))[-2:] == ["Find out whether more pictures would help", "Use it on your own pictures"]
+    assert first(good, learned=useless).what == "Use it on your own pictures"
 
 
 def test_the_checkpoint_is_named_with_its_epoch():

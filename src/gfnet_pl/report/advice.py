@@ -1,16 +1,23 @@
-"""What to do next, derived from a run's figures: a few steps, the most useful one first."""
+"""What to do next, derived from a run's figures: what would help most, and a few steps, the most useful one first.
 
+What would help is measured in points of accuracy that are lost for want of it, on the set that says most about the
+pictures to come, so that more people, more pictures and cleaner labels can be compared.
+"""
+
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from gfnet_pl.evaluation.figures import People
 from gfnet_pl.report.analysis import Analysis, Missing
-from gfnet_pl.report.words import percent
+from gfnet_pl.report.words import capitalised, percent
 from gfnet_pl.run.run import Run
 
 _MOST = 4
 _WIDE_GAP = 0.03  # of accuracy, from which new people are worth a step of their own
+_WORTH = 0.01  # of accuracy, from which pictures or labels are
+_RARE = 2 / 3  # of the median of the training pictures per class, below which a class has few
 _STILL_RISING = 0.005  # of accuracy per epoch
 _MANY_TWINS = 0.2
 
@@ -33,7 +40,14 @@ class Step(NamedTuple):
 
 def next_steps(run: Run, analysis: Analysis) -> list[Step]:
     """At most four steps. The last one is how to use the net."""
-    steps = [*_people(run), *_twins(run, analysis), *_longer(run), *_mistakes(run, analysis)]
+    steps = [
+        *_helps_most(run, analysis),
+        *_people(run),
+        *_twins(run, analysis),
+        *_longer(run),
+        *_mistakes(run, analysis),
+        *_find_out(run),
+    ]
     return [*steps[: _MOST - 1], _use(run)]
 
 
@@ -50,16 +64,63 @@ def _people(run: Run) -> list[Step]:
     gap = results.gap
     if gap is None or gap.difference < _WIDE_GAP or gap.low <= 0:
         return []
-    why = f"Accuracy falls by {100 * gap.difference:.0f} points on people it has not seen"
-    if not any(value for key, value in run.checkpoint.settings.items() if key.startswith("data.augment.")):
-        return [
-            Step(
-                "Vary the training pictures",
-                f"{why}.",
-                "gfnet fit --config base.yaml --config quick.yaml --config robust.yaml",
-            )
-        ]
-    return [Step("Add pictures of more people to training", f"{why}.")]
+    if any(value for key, value in run.checkpoint.settings.items() if key.startswith("data.augment.")):
+        return []
+    return [
+        Step(
+            "Vary the training pictures",
+            f"Accuracy falls by {100 * gap.difference:.0f} points on people it has not seen.",
+            "gfnet fit --config base.yaml --config quick.yaml --config robust.yaml",
+        )
+    ]
+
+
+def _helps_most(run: Run, analysis: Analysis) -> list[Step]:
+    """The one thing about the data that would help most; empty if nothing stands out."""
+    found = sorted([*_more_people(run), *_more_pictures(run), *_more_of_a_class(run)], key=lambda each: -each[0])
+    return [step for _, step in found[:1]]
+
+
+def _more_people(run: Run) -> Iterator[tuple[float, Step]]:
+    """The points that are lost on new people, unless the learning curve says that more people no longer pay."""
+    gap, curve = run.results.gap, run.learning_curve
+    of_people = curve if curve and curve.thinned == "people" else None
+    if gap is None or gap.difference < _WIDE_GAP or gap.low <= 0 or (of_people and of_people.helps is False):
+        return
+    interval = f"95 %: {100 * gap.low:.0f} to {100 * gap.high:.0f}"
+    why = f"Accuracy falls by {100 * gap.difference:.0f} points on people it has not seen ({interval})"
+    why += f"; {of_people.sentence}." if of_people else "."
+    yield gap.difference, Step("What would help most: pictures of more people in training", why, link="curves")
+
+
+def _more_pictures(run: Run) -> Iterator[tuple[float, Step]]:
+    curve = run.learning_curve
+    if curve and curve.helps:
+        what = "pictures of more people" if curve.thinned == "people" else "more pictures"
+        yield curve.gain[0], Step(f"What would help most: {what}", f"{capitalised(curve.sentence)}.", link="curves")
+
+
+def _more_of_a_class(run: Run) -> Iterator[tuple[float, Step]]:
+    """A class with few training pictures and a low recall: the points that are lost below the mean recall."""
+    name = run.results.trusted
+    figures, counts = run.results.figures[name], run.training_counts
+    usual, mean = float(np.median(list(counts.values()) or [0])), figures.macro_accuracy
+    for label, of in figures.classes.items():
+        few = counts.get(label, 0)
+        if of.recall.share is None or of.recall.high >= mean or few >= _RARE * usual:
+            continue
+        lost = (mean - of.recall.share) * of.recall.images / figures.accuracy.images
+        why = f"It has {few:,} training pictures, and most classes have about {usual:,.0f}. On {name} "
+        why += f"{of.recall.right} of {of.recall.images} are right ({percent(of.recall.share)}; mean {percent(mean)})."
+        if lost >= _WORTH:
+            yield lost, Step(f"What would help most: more pictures of {label}", why, link="classes")
+
+
+def _find_out(run: Run) -> list[Step]:
+    if run.learning_curve or run.results.figures[run.results.trusted].accuracy.share == 1:
+        return []
+    why = "It takes two trainings on fewer pictures, about twice the time of this run."
+    return [Step("Find out whether more pictures would help", why, f"gfnet curve {run.folder.path}", link="curves")]
 
 
 def _twins(run: Run, analysis: Analysis) -> list[Step]:

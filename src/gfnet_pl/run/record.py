@@ -116,17 +116,21 @@ def read_sessions(run: RunFolder) -> list[dict[str, Any]]:
     return sessions
 
 
-def read_counts(run: RunFolder) -> dict[str, int]:
-    """Counts the pictures of each split of a run.
+def read_counts(run: RunFolder) -> tuple[dict[str, int], dict[str, int]]:
+    """Counts the pictures of each split of a run, and the training pictures of each class.
 
     Raises:
         UserError: The run's splits cannot be read.
     """
     try:
         with run.splits.open(newline="", encoding="utf-8") as file:
-            return dict(Counter(row["split"] for row in csv.DictReader(file)))
+            cells = Counter((row["split"], row["label"]) for row in csv.DictReader(file))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{run.splits} cannot be read ({one_line(error)})") from None
+    splits: Counter[str] = Counter()
+    for (split, _), count in cells.items():
+        splits[split] += count
+    return dict(splits), {label: count for (split, label), count in cells.items() if split == "train"}
 
 
 def _commit() -> str | None:

@@ -25,6 +25,7 @@ class Run:
         curves: (epoch, value) points by name, see `curves.read_curves`; empty if there are no TensorBoard events.
         learning_curve: What `gfnet curve` found about this checkpoint; None if it was not called since.
         counts: Number of pictures by split.
+        training_counts: Number of training pictures by class.
         trained_epochs: Number of epochs that the run finished, or those of the checkpoint if there is no last one.
     """
 
@@ -35,6 +36,7 @@ class Run:
     curves: dict[str, Curve]
     learning_curve: LearningCurve | None
     counts: dict[str, int]
+    training_counts: dict[str, int]
     trained_epochs: int
 
     @property
@@ -65,6 +67,7 @@ def read_if_tested(folder: RunFolder) -> Run | None:
     path = folder.checkpoint(Path(results.checkpoint["path"]).name)
     if not path.is_file() or sha256(path) != results.checkpoint["sha256"]:
         return None
+    counts, of_classes = read_counts(folder)
     grown = read_learning_curve(folder)
     checkpoint, last = Checkpoint.load(path), folder.checkpoint(LAST)
     return Run(
@@ -74,6 +77,7 @@ def read_if_tested(folder: RunFolder) -> Run | None:
         sessions=read_sessions(folder),
         curves=read_curves(folder),
         learning_curve=grown if grown and grown.of == results.checkpoint["sha256"] else None,
-        counts=read_counts(folder),
+        counts=counts,
+        training_counts=of_classes,
         trained_epochs=Checkpoint.load(last).epochs if last.is_file() else checkpoint.epochs,
     )
