@@ -29,6 +29,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from gfnet_pl.data.cache import cached_images
+from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import read_all
 from gfnet_pl.hand_signs.files import hand_signs_root
 
@@ -121,10 +122,10 @@ def build(work: Path, repeats: int, scale: float) -> None:
                 alone_used = sum(pool.map(pillow_alone, [paths[::2], paths[1::2]], 1))
                 alone = time.perf_counter() - start
                 used = processor()
-                decoding = seconds(partial(read_all, [Path(path) for path in paths], SIZE))
+                decoding = seconds(partial(read_all, [Path(path) for path in paths], Canvas(*SIZE)))
                 used = processor() - used
                 with tempfile.TemporaryDirectory(dir=work) as home:
-                    whole = seconds(partial(cached_images, folder, names, SIZE, home=Path(home)))
+                    whole = seconds(partial(cached_images, folder, names, Canvas(*SIZE), home=Path(home)))
                 times.append((alone, decoding, whole))
                 ratios.append((alone / decoding, alone_used / used, alone / whole))
             rate = [count / statistics.median(column) for column in zip(*times, strict=True)]
@@ -142,7 +143,7 @@ def batch(work: Path, repeats: int, scale: float) -> None:
     count = int(scale * 20_000)
     names = write_pictures(work / "batch", 200, "JPEG", count)
     paths = [str(work / "batch" / name) for name in names]
-    cached = cached_images(work / "batch", names, SIZE, home=work / "home")
+    cached = cached_images(work / "batch", names, Canvas(*SIZE), home=work / "home")
     rng = np.random.default_rng(0)
     plain = PlainDataset(paths)
 

@@ -9,6 +9,7 @@ from trees import LAYOUTS, write_classes, write_grey
 from gfnet_pl.cli import main
 from gfnet_pl.data import archive
 from gfnet_pl.data.archive import opened
+from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.collection import collect
 from gfnet_pl.data.datamodule import find_pictures
 from gfnet_pl.data.layouts import scan
@@ -42,7 +43,7 @@ def test_it_is_unpacked_once_and_again_when_it_has_changed(tmp_path, caplog):
     write_grey(tmp_path / "data" / "ant" / "new.png")
     zipped(tmp_path / "data", file)
     assert opened(file) == first
-    assert len(collect(str(file), size=(8, 8)).pictures) == 3
+    assert len(collect(str(file), canvas=Canvas(8, 8)).pictures) == 3
     assert sorted(os.listdir(first.parent)) == [first.name, f"{first.name}.lock"]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gfnet_pl.audit.audit import audit, run_audit
+from gfnet_pl.audit.audit import CANVAS, audit, run_audit
 from gfnet_pl.data.cache import cached_images
 from gfnet_pl.data.layouts import scan
 from gfnet_pl.errors import UserError
@@ -296,7 +296,7 @@ def test_the_embedded_hands_leak_by_a_random_split_and_not_by_signer(tmp_path):
             for frame in range(6):
                 save(tmp_path, f"{label}/signer{signer:03}_{frame}.png", render(label, signer=signer, frame=frame))
     found = scan(tmp_path)
-    cached = cached_images(found.folder, [picture.path for picture in found.pictures], (96, 96))
+    cached = cached_images(found.folder, [picture.path for picture in found.pictures], CANVAS)
     random, by_signer = audit(found, cached, group_by=r"(signer\d+)").leaks
     assert random.share > 0.2
     assert by_signer.share == 0

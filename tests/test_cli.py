@@ -9,6 +9,7 @@ import pytest
 from conftest import CLASSES, QUIET
 
 from gfnet_pl.cli import _with_pictures, find_config, main
+from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import read_each
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder
@@ -77,7 +78,7 @@ def test_a_config_is_looked_for_as_a_path_then_in_configs_then_in_the_package(wo
         (["--config", "wrong.yaml"], "unknown option model.lrr; did you mean model.lr?"),
         (["--config", "old.yaml"], "unknown option data.emphasis_from; it is called emphasis_from now"),
         (["--model.decay_matrices_only", "true"], "unknown option model.decay_matrices_only; it is gone: remove it"),
-        (["--model.in_channels", "3"], "unknown option model.in_channels; it is gone: remove it"),
+        (["--model.in_channels", "3"], "model.in_channels follows data.colour: give that one"),
         (["--data.augment.blur", "1"], "unknown option data.augment.blur; it is gone: remove it"),
         (["--data.root", "nowhere"], "nowhere is not a folder; give the folder"),
         (["--ckpt_path", "no.ckpt"], "no.ckpt does not exist"),
@@ -208,7 +209,7 @@ def test_a_picture_that_may_not_be_read_is_a_row(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    assert read_each([tmp_path / "a.png"], (2, 2)).broken == [(0, "Permission denied")]
+    assert read_each([tmp_path / "a.png"], Canvas(2, 2)).broken == [(0, "Permission denied")]
 
 
 def test_predict_without_paths_asks_for_them(tiny, capsys):

@@ -17,12 +17,17 @@ from PIL import Image
 
 from gfnet_pl import processes
 from gfnet_pl.data import decode
-from gfnet_pl.data.decode import BrokenPicture, decoded, read_all, read_grey, refuse_broken
+from gfnet_pl.data.canvas import Canvas
+from gfnet_pl.data.decode import BrokenPicture, decoded, read_all, read_picture, refuse_broken
 from gfnet_pl.errors import UserError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 RAMP_16 = np.linspace(0, 65535, 1024).astype(np.uint16).reshape(32, 32)
 NOISE = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+
+
+def read_grey(path, size):
+    return read_picture(path, Canvas(*size))
 
 
 def test_a_grey_picture_of_the_right_size_is_read_as_it_is(tmp_path):
@@ -312,11 +317,12 @@ def test_a_decompression_bomb_is_refused_before_decoding(tmp_path, size):
     assert (tmp_path / "a.png").stat().st_size < 300_000
     script = """
 import resource, sys, warnings
-from gfnet_pl.data.decode import BrokenPicture, read_grey
+from gfnet_pl.data.decode import BrokenPicture, read_picture
+from gfnet_pl.data.canvas import Canvas
 warnings.simplefilter("error")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    read_grey(sys.argv[1], (96, 96))
+    read_picture(sys.argv[1], Canvas(96, 96))
 except BrokenPicture as error:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error.reason)
 """
@@ -359,7 +365,7 @@ def test_many_pictures_come_in_the_order_of_their_paths(tmp_path):
     for number in range(600):
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(np.full((2, 2), number % 251, np.uint8)).save(paths[-1])
-    np.testing.assert_array_equal(read_all(paths, (2, 2))[:, 0, 0], np.arange(600) % 251)
+    np.testing.assert_array_equal(read_all(paths, Canvas(2, 2))[:, 0, 0], np.arange(600) % 251)
 
 
 def test_one_broken_picture_among_many_stops_and_is_named(tmp_path):
@@ -368,7 +374,7 @@ def test_one_broken_picture_among_many_stops_and_is_named(tmp_path):
         Image.fromarray(RAMP).save(path)
     paths[270].write_bytes(b"x")
     with pytest.raises(UserError, match=r"270.png"):
-        read_all(paths, (16, 16))
+        read_all(paths, Canvas(16, 16))
 
 
 @pytest.fixture
@@ -384,7 +390,7 @@ def test_processes_give_what_one_picture_at_a_time_gives(many, monkeypatch):
     started = []
     start = processes._start
     monkeypatch.setattr(processes, "_start", lambda *work: started.append(start(*work)) or started[-1])
-    np.testing.assert_array_equal(read_all(many, (4, 6)), [read_grey(path, (4, 6)) for path in many])
+    np.testing.assert_array_equal(read_all(many, Canvas(4, 6)), [read_grey(path, (4, 6)) for path in many])
     assert len(started) == min(processes.cores(), 3)
     assert all(process.poll() is not None for process in started)
 
@@ -393,7 +399,7 @@ def test_the_broken_are_listed_by_their_place_and_stay_black(many):
     many[3].write_bytes(b"")
     many[600].write_bytes(b"x")
     images, broken, start = [], {}, 0
-    for chunk in decoded([str(path) for path in many], (2, 2)):
+    for chunk in decoded([str(path) for path in many], Canvas(2, 2)):
         broken |= {start + place: reason for place, reason in chunk.broken}
         start += len(chunk.images)
         images.append(chunk.images)
@@ -406,14 +412,14 @@ def test_the_broken_are_listed_by_their_place_and_stay_black(many):
 def test_a_missing_picture_is_named_from_a_process(many):
     many[500].unlink()
     with pytest.raises(UserError, match=r"500.png does not exist; if the pictures have moved"):
-        read_all(many, (2, 2))
+        read_all(many, Canvas(2, 2))
 
 
 def test_names_that_are_no_unicode_reach_a_process(many):
     strange = os.fsencode(many[400].parent) + b"/\xff\n \xc3\xa4.png"
     os.rename(many[400], strange)
     many[400] = Path(os.fsdecode(strange))
-    assert read_all(many, (2, 2))[400, 0, 0] == 400 % 251
+    assert read_all(many, Canvas(2, 2))[400, 0, 0] == 400 % 251
 
 
 def test_a_process_that_dies_is_one_error_and_none_is_left(many, monkeypatch):
@@ -427,7 +433,7 @@ def test_a_process_that_dies_is_one_error_and_none_is_left(many, monkeypatch):
 
     monkeypatch.setattr(processes, "_start", doomed)
     with pytest.raises(UserError, match="a process that decodes pictures ended early"):
-        read_all(many, (2, 2))
+        read_all(many, Canvas(2, 2))
     assert all(process.poll() is not None for process in started)
 
 
@@ -441,7 +447,7 @@ def test_stopping_half_way_leaves_no_process_or_thread(many, monkeypatch):
     start = processes._start
     monkeypatch.setattr(processes, "_start", lambda *work: started.append(start(*work)) or started[-1])
     threads = threading.active_count()
-    chunks = decoded([str(path) for path in many], (2, 2))
+    chunks = decoded([str(path) for path in many], Canvas(2, 2))
     next(chunks)
     assert all(os.getpgid(process.pid) != os.getpgid(0) for process in started), "Ctrl-C would reach them too"
     chunks.close()
@@ -483,7 +489,8 @@ time.sleep(60)
 def test_a_script_without_a_main_guard_can_decode(many, tmp_path):
     script = tmp_path / "script.py"
     paths = [str(path) for path in many]
-    script.write_text(f"from gfnet_pl.data.decode import read_all\nprint(read_all({paths!r}, (2, 2)).shape)\n")
+    imports = "from gfnet_pl.data.canvas import Canvas\nfrom gfnet_pl.data.decode import read_all\n"
+    script.write_text(f"{imports}print(read_all({paths!r}, Canvas(2, 2)).shape)\n")
     told = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
     assert told.stdout == "(700, 2, 2)\n"
 
@@ -496,7 +503,7 @@ def test_a_file_in_the_current_folder_is_not_imported_by_the_processes(many, tmp
         monkeypatch.delenv("PYTHONPATH", raising=False)
     else:
         monkeypatch.setenv("PYTHONPATH", setting)
-    assert len(read_all(many, (2, 2))) == 700
+    assert len(read_all(many, Canvas(2, 2))) == 700
 
 
 def test_the_first_ten_broken_and_the_count_are_named_in_one_line():

@@ -1,4 +1,4 @@
-"""Train Global Filter Networks on folders of grey pictures with PyTorch Lightning.
+"""Train Global Filter Networks on folders of pictures with PyTorch Lightning.
 
 `main` is the `gfnet` command. `newest_run` finds the run that it trained, `read_run` reads the results of one, and
 `analyse` computes what its report shows. The modules of `gfnet_pl.evaluation` work on arrays of any origin.

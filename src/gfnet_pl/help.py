@@ -8,7 +8,7 @@ import re
 
 HELP = """usage: gfnet COMMAND …
 
-Train a Global Filter Network on a folder of grey pictures in class folders.
+Train a Global Filter Network on a folder of pictures in class folders.
 
   gfnet fit --config base.yaml              train by the source study's recipe
   gfnet fit --config base.yaml --config quick.yaml --config robust.yaml
@@ -52,11 +52,13 @@ pictures
   --data.holdout_per_class N   further pictures kept for a test (0)
   --data.balanced true         draw all classes equally often (false)
   --data.batch_size N          pictures per step and device (512)
+  --data.colour true           keep the colours (false: grey)
+  --data.fit letterbox         keep the shapes; or crop (stretch)
   --data.augment.rotation X    degrees; also scale, shift, brightness … (0)
 net
   --model.dim N                channels (256)
   --model.depth N              blocks (12)
-  --model.image_size N         pixels; pictures are stretched to it (96)
+  --model.image_size N         pixels: height and width (96)
   --model.lr X                 peak learning rate (0.001)
   --model.weight_decay X       of AdamW (1e-06)
   --model.warmup_epochs X      before the cosine (5)

@@ -29,6 +29,7 @@ from gfnet_pl.audit.findings import Audit, Duplicates, Leak, Pair, findings_tabl
 from gfnet_pl.audit.page import write_page
 from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import Cached, cached_images
+from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.duplicates import Ints, Prints, clusters, fingerprints, nearest_twins
 from gfnet_pl.data.groups import assign_groups
 from gfnet_pl.data.layouts import Found, Picture, scan, table_of
@@ -38,7 +39,7 @@ from gfnet_pl.files import check_output, refuse_url
 from gfnet_pl.hand_signs.files import hand_signs_root
 from gfnet_pl.processes import cores
 
-SIZE = (96, 96)  # the data module's default, so that its cache is used
+CANVAS = Canvas(96, 96)  # the data module's default, so that its cache is used
 WORST = 24  # pairs shown of each kind
 
 _CHUNK = 256
@@ -138,7 +139,7 @@ def run_audit(args: list[str]) -> None:
     if values.folder:
         refuse_url("gfnet audit", values.folder)
     found = scan(opened(values.folder) if values.folder else hand_signs_root())
-    cached = cached_images(found.folder, [picture.path for picture in found.pictures], SIZE)
+    cached = cached_images(found.folder, [picture.path for picture in found.pictures], CANVAS)
     report = audit(found, cached, splits=values.splits, group_by=values.group_by)
     if values.json:
         print(json.dumps(asdict(report), indent=2))

@@ -2,8 +2,9 @@
 
 Every image has its own parameters, a function of the image's seed alone (a counter-based generator: splitmix64, Steele,
 Lea and Flood, OOPSLA 2014), so equal seeds give equal batches on any number of ranks, workers and resumes. All ranges
-are 0 by default, which switches a change off. With all of them off a batch is returned as it is. Images stay in grey
-levels: normalisation is the network's.
+are 0 by default, which switches a change off. With all of them off a batch is returned as it is. Images have
+levels from 0 to 255: normalisation is the network's. The channels of a coloured image change together, and its contrast
+changes about each channel's mean, so that its colours stay. C is the number of channels.
 """
 
 import math
@@ -74,13 +75,13 @@ class Augment:
         """Changes a batch.
 
         Args:
-            images: (B, 1, H, W) grey levels, 0 to 255.
+            images: (B, C, H, W) levels, 0 to 255.
             labels: (B,) int64.
             seeds: (B,) int64, one per image.
             classes: How many there are.
 
         Returns:
-            (B, 1, H, W) float32 grey levels, 0 to 255, and the labels; with mixup or cutmix these are (B, classes)
+            (B, C, H, W) float32 levels, 0 to 255, and the labels; with mixup or cutmix these are (B, classes)
             shares, of which the image's own class has at least half.
         """
         if self.off:

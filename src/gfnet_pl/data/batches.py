@@ -1,4 +1,7 @@
-"""Rows of the cache -> batches: one indexing of an array, with no Python code per image."""
+"""Rows of the cache -> batches: one indexing of an array, with no Python code per image.
+
+C is 1 for grey pictures and 3 for coloured ones.
+"""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,7 +16,7 @@ from gfnet_pl.data.order import Draw, EpochOrder
 
 
 class Batch(NamedTuple):
-    """`images` (B, 1, H, W) grey levels, `labels` and, in training, `seeds`.
+    """`images` (B, C, H, W) levels from 0 to 255, `labels` and, in training, `seeds`.
 
     Images are uint8, or float32 once augmented. Labels are (B,) int64, -1 where none are known, or (B, classes) shares
     after mixup and cutmix. `seeds` (B,) int64 settle the augmentation.
@@ -24,11 +27,16 @@ class Batch(NamedTuple):
     seeds: Tensor | None = None
 
 
+def channels_first(images: Tensor) -> Tensor:
+    """Pictures as the cache has them, (B, H, W) or (B, H, W, 3) -> (B, C, H, W) as a net takes them."""
+    return images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+
+
 class ImageArray(Dataset[Batch]):
     """Some rows of an array of decoded images, indexed a whole batch at a time.
 
     Args:
-        images: (rows, H, W) uint8, which may be a memory map.
+        images: (rows, H, W) or (rows, H, W, 3) uint8, which may be a memory map.
         rows: (N,) those of this set.
         labels: (N,) int64.
         device: Where to keep a copy of the images. Default: no copy, batches are read from `images`.
@@ -53,7 +61,7 @@ class ImageArray(Dataset[Batch]):
         else:
             images = self.copy[torch.from_numpy(draw.images).to(self.copy.device)]
         seeds = None if draw.seeds is None else torch.from_numpy(draw.seeds)
-        return Batch(images.unsqueeze(1), torch.from_numpy(self.labels[draw.images]), seeds)
+        return Batch(channels_first(images), torch.from_numpy(self.labels[draw.images]), seeds)
 
 
 class ResumableLoader(DataLoader[Any]):

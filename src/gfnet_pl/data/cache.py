@@ -1,6 +1,6 @@
 """All pictures of a folder, decoded once into one file of uint8 pixels that every run maps into its memory.
 
-The file holds the pixels (rows, height, width), then a *record*, JSON: each picture's path, size and time of change,
+The file holds the pixels (rows, *canvas.shape), then a *record*, JSON: each picture's path, size and time of change,
 the broken ones with their reasons, and one SHA-256 for every `_BLOCK` of pixels; then a last line of fixed length with
 the record's length and SHA-256. The record comes last because it is only known when the pixels are written. A picture
 is decoded again when its size or time has changed.
@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 
+from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import DECODING, Images, decoded
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import cache_folder, locked, replacing
@@ -48,7 +49,7 @@ class Cached(NamedTuple):
     """Decoded pictures.
 
     Attributes:
-        images: (rows, height, width) uint8 grey levels, a read-only memory map.
+        images: (rows, *canvas.shape) uint8, a read-only memory map.
         rows: (N,) row of each asked picture; -1 where it is broken.
         broken: Path and reason of each broken picture among those asked, in their order.
     """
@@ -58,7 +59,7 @@ class Cached(NamedTuple):
     broken: list[tuple[str, str]]
 
 
-def cached_images(folder: Path, paths: Sequence[str], size: tuple[int, int], *, home: Path | None = None) -> Cached:
+def cached_images(folder: Path, paths: Sequence[str], canvas: Canvas, *, home: Path | None = None) -> Cached:
     """Gives pictures from the folder's cache file, which is built or brought up to date first where it must be.
 
     The file keeps what others asked for, as long as those pictures are on disk unchanged.
@@ -66,7 +67,7 @@ def cached_images(folder: Path, paths: Sequence[str], size: tuple[int, int], *, 
     Args:
         folder: The data's root.
         paths: Pictures, as paths below it.
-        size: Height and width in pixels to which they are stretched.
+        canvas: What each picture is made into. Every canvas has a cache file of its own.
         home: Where cache files lie; default: `images` in `files.cache_folder()`.
 
     Returns:
@@ -76,19 +77,19 @@ def cached_images(folder: Path, paths: Sequence[str], size: tuple[int, int], *, 
         UserError: A picture is missing or may not be read, or the cache file cannot be written.
     """
     if not paths:
-        return Cached(np.empty((0, *size), np.uint8), np.empty(0, np.int64), [])
+        return Cached(np.empty((0, *canvas.shape), np.uint8), np.empty(0, np.int64), [])
     folder = folder.resolve()
     stamps = _stamps(folder, paths)
     home = home or cache_folder() / "images"
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    path = home / f"{name}-{size[0]}x{size[1]}.images"
+    path = home / f"{name}-{canvas.name}.images"
     with suppress(OSError, _Unusable):  # what is wrong is said below, under the lock
-        file = _CacheFile(path, size)
+        file = _CacheFile(path, canvas)
         if (served := file.serve(paths, stamps)) and file.check():
             return served
     try:
         with locked(path):
-            return _current(path, folder, paths, stamps, size)
+            return _current(path, folder, paths, stamps, canvas)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = "with more room" if full else "that can be written"
@@ -110,7 +111,7 @@ class _Unusable(Exception):
 class _CacheFile:
     """A cache file, mapped; its record is checked at once, its pixels by `check`."""
 
-    def __init__(self, path: Path, size: tuple[int, int]) -> None:
+    def __init__(self, path: Path, canvas: Canvas) -> None:
         with path.open("rb") as file:
             length = os.fstat(file.fileno()).st_size
             if length <= _LAST_LENGTH:
@@ -136,9 +137,9 @@ class _CacheFile:
             raise _Unusable("its record is damaged") from None
         if made_by != decoding():
             raise _Unusable(f"it was made by {made_by}, and this is {decoding()}")
-        if pixels != len(self.paths) * size[0] * size[1]:
+        if pixels != len(self.paths) * canvas.bytes:
             raise _Unusable("its pixels and its record differ")
-        self.images: Images = np.frombuffer(self._map, np.uint8, pixels).reshape(-1, *size)
+        self.images: Images = np.frombuffer(self._map, np.uint8, pixels).reshape(-1, *canvas.shape)
 
     def serve(self, paths: Sequence[str], stamps: Stamps) -> Cached | None:
         """The pictures asked for, or None where one is not here or has changed."""
@@ -156,11 +157,11 @@ class _CacheFile:
         return _digests(self.images) == self._digests
 
 
-def _current(path: Path, folder: Path, paths: Sequence[str], stamps: Stamps, size: tuple[int, int]) -> Cached:
+def _current(path: Path, folder: Path, paths: Sequence[str], stamps: Stamps, canvas: Canvas) -> Cached:
     """Called with the lock held: what another run has built in the meantime, or a new file that reuses the old one."""
     old: _CacheFile | None = None
     try:
-        old = _CacheFile(path, size)
+        old = _CacheFile(path, canvas)
         if not old.check():
             raise _Unusable("its pixels are damaged")
         if served := old.serve(paths, stamps):
@@ -170,16 +171,14 @@ def _current(path: Path, folder: Path, paths: Sequence[str], stamps: Stamps, siz
     except _Unusable as reason:
         old = None
         log.info("cache: %s is built again: %s", path, reason)
-    _build(path, folder, dict(zip(paths, stamps.tolist(), strict=True)), old, size)
-    file = _CacheFile(path, size)
+    _build(path, folder, dict(zip(paths, stamps.tolist(), strict=True)), old, canvas)
+    file = _CacheFile(path, canvas)
     served = file.serve(paths, stamps)
     assert served is not None, "what was just built has what was asked for"
     return served
 
 
-def _build(
-    path: Path, folder: Path, asked: dict[str, list[int]], old: _CacheFile | None, size: tuple[int, int]
-) -> None:
+def _build(path: Path, folder: Path, asked: dict[str, list[int]], old: _CacheFile | None, canvas: Canvas) -> None:
     """Writes a new file beside `path` and renames it: the old one's pictures that are still so, then the others."""
     began = time.monotonic()
     kept = _still_there(old, folder, asked) if old else np.empty(0, np.int64)
@@ -190,12 +189,12 @@ def _build(
     with replacing(path, "wb+") as file:
         broken = {}
         if old:
-            block = max(1, _BLOCK // (size[0] * size[1]))
+            block = max(1, _BLOCK // canvas.bytes)
             for start in range(0, len(kept), block):
                 _write(file, old.images[kept[start : start + block]])
             broken = {row: old.broken[was] for row, was in enumerate(kept.tolist()) if was in old.broken}
         row = len(held)
-        with closing(decoded([f"{folder}/{name}" for name in new], size)) as chunks:
+        with closing(decoded([f"{folder}/{name}" for name in new], canvas)) as chunks:
             for chunk in chunks:
                 broken |= {row + position: reason for position, reason in chunk.broken}
                 _write(file, chunk.images)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import cached_images
+from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import refuse_broken
 from gfnet_pl.data.duplicates import clusters, fingerprints
 from gfnet_pl.data.groups import assign_groups
@@ -35,20 +36,22 @@ class Collection(NamedTuple):
     Attributes:
         pictures: In a stable order, with their provided splits or those of the file, and their groups.
         rows: (N,) each picture's row in `images`.
-        images: (rows, H, W) uint8, a memory map.
+        images: (rows, *canvas.shape) uint8, a memory map.
         left_out: What is not among the pictures, and why.
+        folder: What the pictures' paths are relative to.
     """
 
     pictures: list[Picture]
     rows: npt.NDArray[np.int64]
     images: npt.NDArray[np.uint8]
     left_out: list[tuple[str, str]]
+    folder: Path
 
 
 def collect(
     root: str | None,
     *,
-    size: tuple[int, int],
+    canvas: Canvas,
     splits: str | None = None,
     classes: list[str] | None = None,
     group_by: str | None = None,
@@ -59,7 +62,7 @@ def collect(
 
     Args:
         root: A folder or manifest, see `layouts.scan`, or a .zip of one; the embedded data set where None.
-        size: Height and width to decode to, in pixels.
+        canvas: What each picture is made into.
         splits: A run's splits.csv: its pictures, splits and groups instead of what is there.
         classes: As for `layouts.scan`.
         group_by: As `rule` for `groups.assign_groups`; where None, groups are a manifest's or the embedded data's own.
@@ -77,7 +80,7 @@ def collect(
     else:
         found = scan(source, classes, known=known)
     pictures, left_out = found.pictures, found.left_out
-    images, rows, broken = cached_images(found.folder, [picture.path for picture in pictures], size)
+    images, rows, broken = cached_images(found.folder, [picture.path for picture in pictures], canvas)
     if broken:
         if not skip_broken:
             refuse_broken(found.folder, broken)
@@ -92,7 +95,7 @@ def collect(
     rule = group_by or (_EMBEDDED_GROUPS if embedded else None)
     if rule and not splits:
         pictures = assign_groups(pictures, rule, lambda: clusters(fingerprints(images, rows)).tolist())
-    return Collection(pictures, rows, images, left_out)
+    return Collection(pictures, rows, images, left_out, found.folder)
 
 
 def classes_in(root: str | None) -> list[str]:

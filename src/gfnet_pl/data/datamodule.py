@@ -1,4 +1,4 @@
-"""ImageDataModule: a folder of pictures in classes -> batches of 96 x 96 grey images.
+"""ImageDataModule: a folder of pictures in classes -> batches of images of one size, grey or in colour.
 
 Every picture is decoded once, into a memory map of uint8 that later runs share, and a batch is one indexing of it:
 training does not wait for data. Normalisation is the network's (its buffers), so that training, export and
@@ -24,9 +24,11 @@ from torch.utils.data import DataLoader
 from gfnet_pl.data.archive import opened
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import Batch, ImageArray, ResumableLoader
+from gfnet_pl.data.canvas import Canvas, Fit
 from gfnet_pl.data.collection import check_root, collect
 from gfnet_pl.data.decode import read_each
 from gfnet_pl.data.duplicates import leak_share
+from gfnet_pl.data.glance import aspect_ratios, colour_tells
 from gfnet_pl.data.layouts import Picture, pictures_in
 from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
 from gfnet_pl.data.seen import Seen
@@ -37,11 +39,13 @@ from gfnet_pl.files import refuse_url
 log = logging.getLogger(__name__)
 
 _TOLD = 40  # classes in a log line; more are only in TensorBoard
+_SEEN = 1.25  # a picture that is stretched by more looks wrong
+_GLANCED_AT = 40  # pictures: fit asks of every run whether they have colours, and large ones take 0.05 s each
 SYNTHETIC = "embedded data: synthetic, rendered hand signs"
 
 
 class ImageDataModule(LightningDataModule):
-    """Batches of grey images from a folder of pictures in classes. docs/data.md shows the layouts.
+    """Batches of images from a folder of pictures in classes. docs/data.md shows the layouts.
 
     Args:
         root: The folder, a .zip of it, or a CSV manifest. Default: the embedded data set (synthetic, rendered hand
@@ -57,7 +61,10 @@ class ImageDataModule(LightningDataModule):
         augment: Random changes of the training images.
         num_workers: Processes that read batches ahead: useful where the cache does not fit into memory.
         device_cache: Keep the decoded images on the training device, if they fit.
-        image_size: Height and width in pixels, or one number for both; pictures are stretched to it.
+        image_size: Height and width in pixels, or one number for both.
+        colour: Keep red, green and blue. Default: pictures become grey.
+        fit: How a picture of another shape than `image_size` is fitted to it: stretch changes its shape, letterbox adds
+            bars in the colour of its edges, crop takes its middle.
         predict_paths: Pictures, folders and globs for `predict`.
         **split: The options of `splits.SplitRule`.
     """
@@ -78,6 +85,8 @@ class ImageDataModule(LightningDataModule):
         num_workers: int = 0,
         device_cache: bool = False,
         image_size: int | tuple[int, int] = 96,
+        colour: bool = False,
+        fit: Fit = "stretch",
         predict_paths: list[str] | None = None,
         **split: Any,  # noqa: ANN401  (jsonargparse reads SplitRule's own signature)
     ) -> None:
@@ -96,7 +105,7 @@ class ImageDataModule(LightningDataModule):
         self.class_emphasis = class_emphasis or {}
         self.augment, self.num_workers, self.device_cache = augment, num_workers, device_cache
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        self.size = (height, width)
+        self.canvas = Canvas(height, width, colour, fit)
         self.predict_paths = predict_paths
         self.pictures: list[Picture] = []
         self.classes = self.chosen_classes or []  # a label is a position in them
@@ -149,7 +158,7 @@ class ImageDataModule(LightningDataModule):
         """Finds the pictures, settles their splits and puts together the sets that `stage` needs, each once."""
         if stage == "predict":
             self.predict_files = find_pictures(self.predict_paths or [])
-            images, broken = read_each(self.predict_files, self.size)
+            images, broken = read_each(self.predict_files, self.canvas)
             self.broken_files = dict(broken)
             self.sets["predict"] = ImageArray(images, np.arange(len(images)), np.full(len(images), -1))
             self._refuse_idle_devices(["predict"])
@@ -162,18 +171,25 @@ class ImageDataModule(LightningDataModule):
             self._refuse_idle_devices(self.evaluated if stage == "test" else ["val"])
         if stage == "fit" and not self.splits_file:  # a run that goes on with another's splits has been told
             self._warn_of_leaks()
+            self._tell_what_is_lost()
 
     def normalisation(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of the training pixels, a list of one each, in grey levels 0 to 255."""
+        """Mean and standard deviation of the training pixels, one per channel, in levels from 0 to 255."""
         data = self.sets["train"]
         sample = data.rows[:: max(1, len(data) // 10_000)]  # 10,000 images settle it, and every class is among them
-        histogram = np.zeros(256)
+        histograms = np.zeros((self.canvas.channels, 256))
         for start in range(0, len(sample), 1_000):
-            histogram += np.bincount(data.images[sample[start : start + 1_000]].ravel(), minlength=256)
+            pixels = data.images[sample[start : start + 1_000]].reshape(-1, self.canvas.channels)
+            for histogram, values in zip(histograms, pixels.T, strict=True):
+                histogram += np.bincount(values, minlength=256)
         levels = np.arange(256)
-        mean = (histogram @ levels) / histogram.sum()
-        variance = (histogram @ (levels - mean) ** 2) / histogram.sum()
-        return [float(mean)], [max(float(variance) ** 0.5, 1.0)]  # at least one: a blank set divides by zero
+        means, deviations = [], []
+        for histogram in histograms:
+            mean = (histogram @ levels) / histogram.sum()
+            variance = (histogram @ (levels - mean) ** 2) / histogram.sum()
+            means.append(float(mean))
+            deviations.append(max(float(variance) ** 0.5, 1.0))  # at least one: a blank set divides by zero
+        return means, deviations
 
     def train_dataloader(self) -> DataLoader[Batch]:
         data = self.sets["train"]
@@ -237,14 +253,14 @@ class ImageDataModule(LightningDataModule):
             return
         found = collect(
             self.root,
-            size=self.size,
+            canvas=self.canvas,
             splits=self.splits_file,
             classes=self.chosen_classes,
             group_by=self.rule.group_by,
             skip_broken=self.on_broken == "skip",
             known=self._scored_with,
         )
-        self._images, self.left_out = found.images, found.left_out
+        self._folder, self._images, self.left_out = found.folder, found.images, found.left_out
         self._row = {picture.path: row for picture, row in zip(found.pictures, found.rows.tolist(), strict=True)}
         if self.splits_file or self._scored_with:
             self.pictures = found.pictures
@@ -328,6 +344,26 @@ class ImageDataModule(LightningDataModule):
                 "about new people or videos; see gfnet audit, and split by group: data.group_by, data.split_by",
                 100 * share,
             )
+
+    @rank_zero_only
+    def _tell_what_is_lost(self) -> None:
+        """Says if pictures lose their shapes or their colours here, and how they would keep them."""
+        paths = [self._folder / picture.path for picture in self.pictures]
+        if self.canvas.fit == "stretch":
+            ratios = aspect_ratios(paths)
+            change = ratios * self.canvas.height / self.canvas.width
+            if share := float((np.maximum(change, 1 / change) > _SEEN).mean()) if len(ratios) else 0.0:
+                log.info(
+                    "%.0f %% of the pictures are stretched: they are %.2g to %.2g times as wide as high, and become "
+                    "%d x %d; --data.fit letterbox keeps their shapes",
+                    100 * share,
+                    ratios.min(),
+                    ratios.max(),
+                    self.canvas.width,
+                    self.canvas.height,
+                )
+        if not self.canvas.colour and colour_tells(paths, _GLANCED_AT):
+            log.info("the pictures have colours and become grey; --data.colour true keeps them")
 
     def _set(self, split: str, most: int | None = None) -> ImageArray:
         number = {name: position for position, name in enumerate(self.classes)}

@@ -1,9 +1,9 @@
-"""Pictures on disk -> uint8 grey levels, each stretched to one size; many of them on all cores.
+"""Pictures on disk -> uint8 pixels on one canvas, grey or in colour; many of them on all cores.
 
-What becomes of an unusual picture: colour is turned to grey (ITU-R 601); what is transparent shows white, as on a page;
-of an animation or of several pages the first is taken; a camera's rotation is applied; 16-bit grey keeps its upper 8
-bits; grey without a fixed range (32-bit integers, floats) is stretched from its own least to its greatest value. A
-picture that cannot be decoded whole, or of more than `MAX_PIXELS`, is broken: nothing replaces it.
+What becomes of an unusual picture: on a grey canvas, colour is turned to grey (ITU-R 601); what is transparent shows
+white, as on a page; of an animation or of several pages the first is taken; a camera's rotation is applied; 16-bit grey
+keeps its upper 8 bits; grey without a fixed range (32-bit integers, floats) is stretched from its own least to its
+greatest value. A picture that cannot be decoded whole, or of more than `MAX_PIXELS`, is broken: nothing replaces it.
 
 Many pictures are decoded by child processes (`processes.py`): a small picture is half Python.
 """
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from gfnet_pl.data.canvas import Canvas, padded, scaled
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.messages import follow
 from gfnet_pl.processes import EndedEarly, in_processes
@@ -40,7 +41,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = (5, 6, 7, 8)
+SIDEWAYS = (5, 6, 7, 8)
 
 Images = npt.NDArray[np.uint8]
 
@@ -54,23 +55,23 @@ class BrokenPicture(UserError):
 
 
 class Decoded(NamedTuple):
-    """Some pictures in order: `images` (N, height, width), and the position and reason of each broken one."""
+    """Some pictures in order: `images` (N, *canvas.shape), and the position and reason of each broken one."""
 
     images: Images
     broken: list[tuple[int, str]]
 
 
-def read_grey(path: Path, size: tuple[int, int]) -> Images:
-    """Reads a picture as grey levels, stretched to `size`.
+def read_picture(path: Path, canvas: Canvas) -> Images:
+    """Reads a picture.
 
     While it runs, warnings are silenced in the whole process. For several threads use `read_all`.
 
     Args:
         path: A PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file, whatever its name ends in.
-        size: Height and width in pixels.
+        canvas: What it is made into.
 
     Returns:
-        (height, width), 0 to 255.
+        `canvas.shape`, 0 to 255.
 
     Raises:
         BrokenPicture: The content cannot be decoded whole, or has more than `MAX_PIXELS`.
@@ -78,14 +79,14 @@ def read_grey(path: Path, size: tuple[int, int]) -> Images:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of bombs, odd EXIF and the like: what matters of them is an error here
-        return _read(path, size)
+        return _read(path, canvas)
 
 
-def read_all(paths: Sequence[Path], size: tuple[int, int]) -> Images:
-    """Reads many pictures as `read_grey` does, on all cores; (N, height, width). The first broken one is raised."""
-    images = np.empty((len(paths), *size), np.uint8)
+def read_all(paths: Sequence[Path], canvas: Canvas) -> Images:
+    """Reads many pictures as `read_picture` does, on all cores; (N, *canvas.shape). The first broken one is raised."""
+    images = np.empty((len(paths), *canvas.shape), np.uint8)
     start = 0
-    with closing(decoded([str(path) for path in paths], size)) as chunks:
+    with closing(decoded([str(path) for path in paths], canvas)) as chunks:
         for chunk in chunks:
             for position, reason in chunk.broken:
                 raise BrokenPicture(paths[start + position], reason)
@@ -94,14 +95,14 @@ def read_all(paths: Sequence[Path], size: tuple[int, int]) -> Images:
     return images
 
 
-def read_each(paths: Sequence[Path], size: tuple[int, int]) -> Decoded:
-    """Reads many pictures as `read_grey` does, on all cores. Broken ones, and those that may not be read, are black."""
-    images = np.zeros((len(paths), *size), np.uint8)
+def read_each(paths: Sequence[Path], canvas: Canvas) -> Decoded:
+    """Reads many pictures, on all cores. Broken ones, and those that may not be read, are black."""
+    images = np.zeros((len(paths), *canvas.shape), np.uint8)
     refused = {place: reason for place, path in enumerate(paths) if (reason := _refused(path))}
     places = [place for place in range(len(paths)) if place not in refused]
     start = 0
     broken = refused
-    with closing(decoded([str(paths[place]) for place in places], size)) as chunks:
+    with closing(decoded([str(paths[place]) for place in places], canvas)) as chunks:
         for chunk in chunks:
             mine = places[start : start + len(chunk.images)]
             images[mine] = chunk.images
@@ -110,26 +111,26 @@ def read_each(paths: Sequence[Path], size: tuple[int, int]) -> Decoded:
     return Decoded(images, sorted(broken.items()))
 
 
-def decoded(paths: Sequence[str], size: tuple[int, int]) -> Generator[Decoded, None, None]:
+def decoded(paths: Sequence[str], canvas: Canvas) -> Generator[Decoded, None, None]:
     """Decodes many pictures on all cores, a few MB at a time; a live line shows how far it is.
 
     Args:
-        paths: As for `read_grey`.
-        size: Height and width in pixels.
+        paths: As for `read_picture`.
+        canvas: What each is made into.
 
     Yields:
         The pictures in their order, cut into chunks. A broken picture is black there.
 
     Raises:
-        UserError: As for `read_grey`, or a process ended early.
+        UserError: As for `read_picture`, or a process ended early.
     """
-    length = max(1, min(_CHUNK_PICTURES, _CHUNK_BYTES // (size[0] * size[1])))
+    length = max(1, min(_CHUNK_PICTURES, _CHUNK_BYTES // canvas.bytes))
     chunks = [paths[start : start + length] for start in range(0, len(paths), length)]
     if len(paths) < _WORTH_PROCESSES:
-        yield from (_read_chunk(chunk, size) for chunk in chunks)
+        yield from (_read_chunk(chunk, canvas) for chunk in chunks)
         return
-    with closing(in_processes(_decode, chunks, size)) as answers:
-        results = _decoded(answers, chunks, size)
+    with closing(in_processes(_decode, chunks, tuple(canvas))) as answers:
+        results = _decoded(answers, chunks, canvas)
         yield from follow(results, "reading pictures", len(chunks))
 
 
@@ -162,26 +163,25 @@ def _refused(path: Path) -> str:
         return str(error.strerror)
 
 
-def _read(path: Path | str, size: tuple[int, int]) -> Images:
-    height, width = size
+def _read(path: Path | str, canvas: Canvas) -> Images:
+    longest = max(canvas.height, canvas.width)
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            image.draft("L", (max(size), max(size)))  # a JPEG comes in grey and at a reduced scale: twice as fast
+            # A JPEG comes at a reduced scale, and in grey if that is wanted: twice as fast.
+            image.draft("RGB" if canvas.colour else "L", (longest, longest))
             if (
                 image.format == "TIFF"
             ):  # else Pillow 13 maps one without compression, and lying sideways maps it wrongly
                 image.filename = ""
             image.load()
-            turn = _orientation(image)
-            picture = _grey(image)
-            across = (height, width) if turn in _SIDEWAYS else (width, height)
-            if picture.size != across:
-                picture = picture.resize(across, Image.Resampling.BILINEAR, reducing_gap=3.0)
-            if turn in _UPRIGHT:  # last, when the picture is small
+            turn = orientation(image)
+            picture = _coloured(image) if canvas.colour else _grey(image)
+            picture = scaled(picture, canvas, sideways=turn in SIDEWAYS)
+            if turn in _UPRIGHT:  # now that the picture is small
                 picture = picture.transpose(_UPRIGHT[turn])
-            pixels: Images = np.asarray(picture)
+            pixels: Images = np.asarray(padded(picture, canvas))
             return pixels
     except FileNotFoundError:
         raise UserError(
@@ -217,6 +217,17 @@ def _grey(image: Image.Image) -> Image.Image:
     return image.convert("L")
 
 
+def _coloured(image: Image.Image) -> Image.Image:
+    if image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I"):
+        return _grey(image).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        page = Image.new("RGB", image.size, "white")
+        page.paste(image, mask=image.getchannel("A"))
+        return page
+    return image.convert("RGB")
+
+
 def _stretched(values: npt.NDArray[np.int32] | npt.NDArray[np.float32]) -> Images:
     """Least to greatest value -> 0 to 255; one level only is taken as a grey level."""
     low, high = float(values.min()), float(values.max())
@@ -228,7 +239,7 @@ def _stretched(values: npt.NDArray[np.int32] | npt.NDArray[np.float32]) -> Image
     return levels
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """The turn that EXIF asks for, after loading: a TIFF is turned by then, and a PNG may tell it behind its pixels."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -236,27 +247,27 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _read_chunk(paths: Sequence[str], size: tuple[int, int]) -> Decoded:
-    images = np.zeros((len(paths), *size), np.uint8)
+def _read_chunk(paths: Sequence[str], canvas: Canvas) -> Decoded:
+    images = np.zeros((len(paths), *canvas.shape), np.uint8)
     broken = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for position, path in enumerate(paths):
             try:
-                images[position] = _read(path, size)
+                images[position] = _read(path, canvas)
             except BrokenPicture as error:
                 broken.append((position, error.reason))
     return Decoded(images, broken)
 
 
-def _decode(paths: Sequence[str], size: tuple[int, int]) -> tuple[list[tuple[int, str]], memoryview]:
+def _decode(paths: Sequence[str], canvas: tuple[Any, ...]) -> tuple[list[tuple[int, str]], memoryview]:
     """A child process's work: what is broken, and the pixels."""
-    chunk = _read_chunk(paths, size)
+    chunk = _read_chunk(paths, Canvas(*canvas))
     return chunk.broken, chunk.images.data.cast("B")
 
 
 def _decoded(
-    answers: Iterator[tuple[Any, bytes]], chunks: Sequence[Sequence[str]], size: tuple[int, int]
+    answers: Iterator[tuple[Any, bytes]], chunks: Sequence[Sequence[str]], canvas: Canvas
 ) -> Generator[Decoded, None, None]:
     """The same on the parent's side."""
     for paths in chunks:
@@ -264,5 +275,5 @@ def _decoded(
             broken, pixels = next(answers)
         except EndedEarly:
             raise UserError(f"a process that decodes pictures ended early, near {paths[0]}; free some memory") from None
-        images = np.frombuffer(pixels, np.uint8).reshape(len(paths), *size)
+        images = np.frombuffer(pixels, np.uint8).reshape(len(paths), *canvas.shape)
         yield Decoded(images, [(position, reason) for position, reason in broken])

@@ -12,7 +12,8 @@ signs and leaves 2.5 times as many candidates), and a matrix product of 65 colum
 population count of as many 64-bit hashes.
 
 Pairs are processed block by block and never stored: a picture of a video may have thousands of twins.
-N pictures of H x W grey levels; a picture is named by its position in N.
+N pictures of H x W; a picture is named by its position in N. Coloured ones are compared in grey, and are equal only if
+their colours are.
 """
 
 import hashlib
@@ -59,11 +60,11 @@ def fingerprints(images: npt.NDArray[np.uint8], rows: npt.ArrayLike) -> Prints:
     """Reads pictures a few at a time, so that a memory map is never loaded whole.
 
     Args:
-        images: (rows, H, W) grey levels.
+        images: (rows, H, W) or (rows, H, W, 3).
         rows: (N,) row of each picture, none below 0.
     """
     rows = np.asarray(rows, np.int64)
-    height, width = images.shape[1:]
+    height, width = images.shape[1:3]
     shrink_rows, shrink_columns = _averaging(height), _averaging(width).T
     waves = _cosines()
     thumbnails = torch.empty(len(rows), _SIDE**2, dtype=torch.float16)
@@ -71,9 +72,9 @@ def fingerprints(images: npt.NDArray[np.uint8], rows: npt.ArrayLike) -> Prints:
     digests = np.empty(len(rows), np.uint64)
     for start in follow(range(0, len(rows), _READ), "reading pictures to compare"):
         part = slice(start, start + _READ)
-        pixels = images[rows[part]]  # (B, H, W), a copy
+        pixels = images[rows[part]]  # (B, H, W) or (B, H, W, 3), a copy
         digests[part] = _digests(pixels)
-        small = shrink_rows @ torch.from_numpy(pixels).float() @ shrink_columns  # (B, 32, 32)
+        small = shrink_rows @ _grey(pixels) @ shrink_columns  # (B, 32, 32)
         small -= small.mean((1, 2), keepdim=True)
         length = small.norm(dim=(1, 2), keepdim=True)
         small = torch.where(length < _BLANK, 0.0, small / length.clamp_min(_BLANK))
@@ -91,6 +92,12 @@ def digests_of(images: npt.NDArray[np.uint8], rows: npt.ArrayLike) -> npt.NDArra
     for start in range(0, len(rows), _READ):
         digests[start : start + _READ] = _digests(images[rows[start : start + _READ]])
     return digests
+
+
+def _grey(pixels: npt.NDArray[np.uint8]) -> Tensor:
+    """(B, H, W) float32 grey levels, by ITU-R 601."""
+    levels = torch.from_numpy(pixels).float()
+    return levels if levels.ndim == 3 else levels @ torch.tensor([0.299, 0.587, 0.114])
 
 
 def _digests(pixels: npt.NDArray[np.uint8]) -> list[int]:
@@ -162,7 +169,7 @@ def leak_share(
     leak by single copies in a training set of 165,670 pictures it sees an eighth.
 
     Args:
-        images: (rows, H, W) grey levels.
+        images: (rows, H, W) or (rows, H, W, 3).
         rows: (N,) row of each picture, -1 where it is broken: it is left out.
         evaluated: (E,) positions in `rows`.
         trained: (T,) positions in `rows`.

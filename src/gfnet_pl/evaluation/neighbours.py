@@ -80,11 +80,11 @@ def pixel_space(images: npt.NDArray[np.uint8], components: int = 50) -> npt.NDAr
     nearest pictures is right more often.
 
     Args:
-        images: (N, H, W) grey levels, 0 to 255.
+        images: (N, H, W) grey levels or (N, H, W, 3) colours, 0 to 255.
         components: At most this many numbers per picture.
 
     Returns:
-        (N, min(components, N, H * W)).
+        (N, min(components, N, numbers per picture)).
     """
     rows = images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float32)
     rows -= rows.mean(1, keepdims=True)

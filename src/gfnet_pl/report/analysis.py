@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gfnet_pl.data.batches import channels_first
 from gfnet_pl.data.collection import Collection, collect
 from gfnet_pl.data.duplicates import leak_share
 from gfnet_pl.data.splits import EVALUATED
@@ -130,7 +131,8 @@ class OfPictures:
     """The answers for which the pictures themselves are needed.
 
     Attributes:
-        images: Returns the (N, height, width) grey levels of N positions in `Results.everything`.
+        images: Returns the (N, height, width) grey levels, or (N, height, width, 3) colours, of N positions in
+            `Results.everything`.
         leaks: Share of each set's pictures that have a near twin in training.
         overlap: Which classes overlap.
         frequencies: (pairs, H, W // 2 + 1), how well a frequency separates the classes of each pair in `overlap`.
@@ -172,7 +174,7 @@ def analyse(run: Run) -> Analysis:
 
 
 def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
-    found = _collection(run, net.image_size)
+    found = _collection(run)
     if isinstance(found, Missing):
         return found
     everything = run.results.everything
@@ -193,11 +195,11 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
     )
 
 
-def _collection(run: Run, size: tuple[int, int]) -> Collection | Missing:
+def _collection(run: Run) -> Collection | Missing:
     """The run's pictures, decoded."""
     again = "Put them back, and run gfnet report again."
     try:
-        found = collect(run.results.root, size=size, splits=str(run.folder.splits), skip_broken=True)
+        found = collect(run.results.root, canvas=run.checkpoint.canvas, splits=str(run.folder.splits), skip_broken=True)
     except UserError as error:
         return Missing(f"The pictures are unavailable: {error}. {again}")
     there = {picture.path for picture in found.pictures}
@@ -329,4 +331,4 @@ def _worst(net: GFNet, results: Results, images: Pixels) -> list[WorstError]:
 
 
 def _batch(images: Images) -> Tensor:
-    return torch.from_numpy(images)[:, None]
+    return channels_first(torch.from_numpy(images))

@@ -13,9 +13,12 @@ COLUMNS = 40
 
 
 def sheet(images: npt.NDArray[np.uint8]) -> str:
-    """A data URI of (N, H, W) grey pictures, row by row, `COLUMNS` per row, each with sides of `THUMBNAIL` pixels."""
+    """A data URI of N pictures, row by row, `COLUMNS` per row, each with sides of `THUMBNAIL` pixels.
+
+    They are grey, (N, H, W), or coloured, (N, H, W, 3).
+    """
     rows = -(-len(images) // COLUMNS)
-    page = Image.new("L", (COLUMNS * THUMBNAIL, max(1, rows) * THUMBNAIL))
+    page = Image.new("L" if images.ndim == 3 else "RGB", (COLUMNS * THUMBNAIL, max(1, rows) * THUMBNAIL))
     for number, pixels in enumerate(images):
         small = Image.fromarray(pixels).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
         page.paste(small, (number % COLUMNS * THUMBNAIL, number // COLUMNS * THUMBNAIL))
@@ -23,7 +26,7 @@ def sheet(images: npt.NDArray[np.uint8]) -> str:
 
 
 def picture(pixels: npt.NDArray[np.uint8]) -> str:
-    """A data URI of one (H, W) grey picture."""
+    """A data URI of one (H, W) grey or (H, W, 3) coloured picture."""
     return _uri(Image.fromarray(pixels), quality=80)
 
 
@@ -44,14 +47,15 @@ def heat(values: npt.NDArray[np.floating], *, signed: bool = False, top: float |
 
 
 def overlay(pixels: npt.NDArray[np.uint8], saliency: npt.NDArray[np.floating]) -> str:
-    """A data URI of an (H, W) picture: red where it raises the logit of a class, blue where it lowers the logit.
+    """A data URI of a picture: red where it raises the logit of a class, blue where it lowers the logit.
 
+    The picture, (H, W) or (H, W, 3), is shown in grey: its own red and blue would be taken for the net's.
     `saliency` may have a lower resolution, for example one number per token.
     """
     top = float(np.abs(saliency).max()) or 1.0
-    fine = Image.fromarray((saliency / top).astype(np.float32)).resize(pixels.shape[::-1], Image.Resampling.BICUBIC)
+    fine = Image.fromarray((saliency / top).astype(np.float32)).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC)
     weight = np.clip(np.asarray(fine), -1, 1)[..., None]
-    grey = np.repeat(pixels[..., None].astype(float), 3, axis=2)
+    grey = np.repeat(np.asarray(Image.fromarray(pixels).convert("L"))[..., None].astype(float), 3, axis=2)
     red, blue = np.array([230, 40, 30]), np.array([40, 90, 240])
     mixed = grey + 0.7 * np.abs(weight) * (np.where(weight > 0, red, blue) - grey)
     return _uri(Image.fromarray(mixed.astype(np.uint8)), quality=80)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.run.folder import RunFolder, run_of
@@ -79,6 +80,14 @@ class Checkpoint:
     def run(self) -> RunFolder | None:
         """The run in whose folder the checkpoint lies; None if it was moved out of it."""
         return run_of(self.path)
+
+    @property
+    def canvas(self) -> Canvas:
+        """What every picture is made into for its net."""
+        size = self.settings["model.image_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        # A run of an earlier version has neither setting.
+        return Canvas(height, width, self.settings.get("data.colour", False), self.settings.get("data.fit", "stretch"))
 
     def net(self) -> GFNet:
         """Builds the net with these weights, on the CPU, in evaluation mode."""

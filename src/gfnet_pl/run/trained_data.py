@@ -106,9 +106,7 @@ def trained_on(checkpoint: Checkpoint) -> Seen:
         return seen
     root = data_root(checkpoint)
     if root is None or os.path.exists(root):
-        size = checkpoint.settings["model.image_size"]
-        height, width = (size, size) if isinstance(size, int) else size
-        found = collect(root, size=(height, width), splits=str(run.splits), skip_broken=True)
+        found = collect(root, canvas=checkpoint.canvas, splits=str(run.splits), skip_broken=True)
         rows = [row for picture, row in zip(found.pictures, found.rows, strict=True) if picture.split == "train"]
         return Seen.of(found.images, np.array(rows)).joined(seen)
     log.warning("%s is gone: pictures with the same path as one that the net was trained on are left out", root)

@@ -30,7 +30,7 @@ from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_l
 from gfnet_pl.training.schedule import warmup_cosine
 
 _ASK_EVERY = 50  # steps
-_IN_OLD_CHECKPOINTS = {"in_channels", "decay_matrices_only"}  # arguments of version 0.1.0
+_IN_OLD_CHECKPOINTS = {"decay_matrices_only"}  # arguments of version 0.1.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class GFNetClassifier(LightningModule):
             `GFNet.freeze`. Default: train all.
         compile: Compile the net for training, in place. It is meant for a GPU. On a CPU it needs a C++ compiler and
             takes a minute.
-        **net: Arguments of GFNet, except the number of classes and of channels. Images are grey.
+        **net: Arguments of GFNet, except the number of classes.
 
     Raises:
         UserError: An argument is out of its range, or the arguments of GFNet do not fit together.
@@ -163,7 +163,7 @@ class GFNetClassifier(LightningModule):
 
     def _build(self, classes: list[str]) -> None:
         self.classes = self.hparams["classes"] = classes
-        self.net = GFNet(num_classes=len(classes), in_channels=1, **self.net_arguments)
+        self.net = GFNet(num_classes=len(classes), **self.net_arguments)
         # "train" alone cannot be used: every module has a method of that name
         self.metrics = nn.ModuleDict({f"{split}_set": SetMetrics(len(classes)) for split in ("train", *TESTED)})
 
@@ -179,6 +179,11 @@ class GFNetClassifier(LightningModule):
         """
         data = getattr(self.trainer, "datamodule", None)
         found = data.classes if isinstance(data, ImageDataModule) else []
+        if isinstance(data, ImageDataModule) and data.canvas.channels != self.hparams.get("in_channels", 1):
+            raise UserError(
+                f"data.colour is {data.canvas.colour}: the net needs in_channels={data.canvas.channels}; "
+                "the command sees to it, in Python give it to GFNetClassifier"
+            )
         if self.classes is None:
             if not isinstance(data, ImageDataModule):
                 raise UserError("model.classes: unknown; give a checkpoint with --ckpt_path, or an ImageDataModule")
@@ -206,7 +211,7 @@ class GFNetClassifier(LightningModule):
             self.net.compile()  # in place, so names in checkpoints stay the same
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classifies images: (B, 1, height, width) grey levels -> (B, classes) logits."""
+        """Classifies images: (B, in_channels, height, width) levels from 0 to 255 -> (B, classes) logits."""
         logits: Tensor = self.net(images)
         return logits
 

@@ -52,10 +52,12 @@ class FirstBatch(Callback):
             classifier = _classifier(pl_module)
             labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
             names = [short(_classes(classifier)[label]) for label in labels[:32]]
-            seen = classifier.net.normalise(batch.images[:32])[:, 0].float().cpu()
+            seen = classifier.net.normalise(batch.images[:32]).float().cpu()
             # Black is two standard deviations below the mean, white is two above it.
-            grey = ((seen + 2) / 4 * 255).clamp(0, 255).byte().numpy()
-            page = grid(grey, names, columns=8, side=96)
+            levels = ((seen + 2) / 4 * 255).clamp(0, 255).byte().numpy()  # (B, C, H, W)
+            page = grid(
+                levels[:, 0] if levels.shape[1] == 1 else levels.transpose(0, 2, 3, 1), names, columns=8, side=96
+            )
             writer.add_image("train/first_batch", page, trainer.global_step, dataformats="HWC")
 
 

@@ -180,6 +180,9 @@ class GFNetCLI(LightningCLI):
             config["model"]["classes"] = taken["model.classes"]  # None if the data have others
         if subcommand == "fit" and config["model"]["freeze"] and not (self.checkpoint or config["model"]["pretrained"]):
             raise UserError("model.freeze keeps weights that were learned before: give --ckpt_path or model.pretrained")
+        config["model"]["in_channels"] = 3 if config["data"]["colour"] else 1
+        if said.get("model.in_channels", channels := config["model"]["in_channels"]) != channels:
+            raise UserError("model.in_channels follows data.colour: give that one")
         if emphasised:
             config["data"]["class_emphasis"], config["emphasis_from"] = said["data.class_emphasis"], None
         if self.checkpoint:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from gfnet_pl.data.batches import ImageArray
+from gfnet_pl.data.batches import ImageArray, channels_first
 from gfnet_pl.evaluation.calibration import Floats, Ints, probabilities
 from gfnet_pl.evaluation.figures import count_confusion
 from gfnet_pl.run.results import SetResults
@@ -56,7 +56,7 @@ class ValidationPages:
         names = [[_one_cell(self.classes[label]) for label in each[places]] for each in (labels, predictions)]
         verdict = np.where(predictions == labels, "right", "wrong")[places]
         paths = [_one_cell(self.seen.pictures[place].path) for place in places]
-        images = torch.from_numpy(self._pixels(places))[:, None].float() / 255
+        images = channels_first(torch.from_numpy(self._pixels(places))).float() / 255
         thumbnails = F.interpolate(images, (_THUMBNAIL, _THUMBNAIL), mode="bilinear", antialias=True)
         self.writer.add_embedding(
             torch.from_numpy(self.seen.features[places]),
@@ -73,7 +73,7 @@ class ValidationPages:
         return probabilities(self.seen.logits)
 
     def _pixels(self, places: Ints) -> npt.NDArray[np.uint8]:
-        """The pictures at these positions, (len(places), H, W) grey levels."""
+        """The pictures at these positions, (len(places), H, W) or (len(places), H, W, 3)."""
         return self.images.images[self.images.rows[places]]
 
     def _show_confusion(self) -> None:

@@ -31,12 +31,12 @@ _DRAWS_SPLITS = tuple(f"data.{field.name}" for field in fields(SplitRule))
 _MAY_MOVE = ("data.root", "data.splits", "data.on_broken")  # pictures may have been moved or damaged since
 _RECIPE = ("model.lr", "model.weight_decay", "model.warmup_epochs", "model.freeze")
 _OF_THE_DATA = (*_DRAWS_SPLITS, "data.classes", "data.class_emphasis", "data.epoch_size")  # of no use for other classes
+_CANVAS = {"data.colour": False, "data.fit": "stretch"}  # a net keeps these; and what they were before one could say
 _REGULARISATION = ("model.dropout", "model.drop_path")
 
 # Settings that no longer exist, and the value that each must have had in a run that can still be resumed.
 _GONE = {
     "model.decay_matrices_only": False,
-    "model.in_channels": 1,
     "data.augment.shear": 0,
     "data.augment.blur": 0,
     "data.augment.noise": 0,
@@ -66,13 +66,18 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
             cannot be resumed by this version.
     """
     of_the_command = ("config", "ckpt_path", "weights_only", "data.predict_paths", "data.image_size", "emphasis_from")
-    taken = {key: value for key, value in checkpoint.settings.items() if key not in of_the_command}
+    taken: dict[str, Any] = _CANVAS | {
+        key: value for key, value in checkpoint.settings.items() if key not in of_the_command
+    }
     if subcommand != "fit":  # how it was trained, and on which machine, says nothing about how to evaluate it
         taken = {key: value for key, value in taken.items() if not key.startswith("trainer.")} | {"trainer.devices": 1}
     elif "trainer.precision" in taken:
         taken["trainer.precision"] = taken["trainer.precision"] or FLOAT32  # null in a run of version 0.1.0
     if subcommand == "predict":
-        return {key: value for key, value in taken.items() if not key.startswith("data.") or key == "data.batch_size"}
+        kept = ("data.batch_size", *_CANVAS)
+        taken = {key: value for key, value in taken.items() if not key.startswith("data.") or key in kept}
+        _refuse_contradictions(checkpoint, said, taken, tuple(_CANVAS))
+        return taken
     again = subcommand == "fit" and not resumes(checkpoint, stage)
     transfers = again and has_other_classes(checkpoint, said)
     if subcommand == "fit" and not again:
@@ -94,7 +99,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     if "data.splits" not in said:
         own = resumed or not (transfers or is_other_data(checkpoint, said))
         taken["data.splits"] = _splits(checkpoint) if own else None
-    fixed = tuple(key for key in taken if key.startswith("model.") and key != "model.compile")
+    fixed = (*_CANVAS, *(key for key in taken if key.startswith("model.") and key != "model.compile"))
     if again:
         fixed = tuple(key for key in fixed if key not in _REGULARISATION)
     elif subcommand == "fit":
