@@ -13,14 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from gfnet_pl import processes
 from gfnet_pl.data import decode
+from gfnet_pl.data.cache import decoding
 from gfnet_pl.data.canvas import Canvas
-from gfnet_pl.data.decode import BrokenPicture, decoded, read_all, read_picture, refuse_broken
+from gfnet_pl.data.decode import BrokenPicture, decoded, heif_version, read_all, read_picture, refuse_broken
 from gfnet_pl.errors import UserError
 
+NO_AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+AVIF = pytest.param("avif", marks=NO_AVIF)
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 RAMP_16 = np.linspace(0, 65535, 1024).astype(np.uint16).reshape(32, 32)
 NOISE = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
@@ -125,10 +128,24 @@ def test_of_a_multi_picture_jpeg_the_first_is_read(tmp_path):
     np.testing.assert_allclose(read_grey(tmp_path / "a.jpg", (8, 8)), 40, atol=2)
 
 
-@pytest.mark.parametrize("suffix", ["bmp", "webp", "pgm", "tif", "gif"])
+@pytest.mark.parametrize("suffix", ["bmp", "webp", "pgm", "tif", "gif", "jp2", "j2k", AVIF])
 def test_the_other_formats_keep_their_levels(tmp_path, suffix):
     Image.fromarray(RAMP).save(tmp_path / f"a.{suffix}", **_lossless(suffix))
     np.testing.assert_allclose(read_grey(tmp_path / f"a.{suffix}", (16, 16)), RAMP, atol=1)
+
+
+def test_heic_is_read_with_pillow_heif_and_without_it_the_way_to_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "heif_version", lambda: "")
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(BrokenPicture, match="it is HEIC, which needs a package: pip install pillow-heif"):
+        read_grey(tmp_path / "a.heic", (16, 16))
+    monkeypatch.undo()
+    pytest.importorskip("pillow_heif")
+    assert heif_version() in decoding()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(RAMP)).save(tmp_path / "b.heic", exif=exif.tobytes(), quality=95)
+    np.testing.assert_allclose(read_grey(tmp_path / "b.heic", (16, 16)).astype(int), RAMP, atol=20)
 
 
 def test_the_content_and_not_the_name_tells_the_format(tmp_path):
@@ -255,7 +272,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("scale", [1, 8])  # 8: the JPEG is decoded at a reduced scale
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", AVIF])
 @pytest.mark.parametrize("orientation", SHOWN)
 def test_each_orientation_is_applied_once(tmp_path, suffix, orientation, scale):
     stored = np.kron(np.array([[0, 60, 120], [180, 220, 250]]), np.ones((8, 8))).astype(np.uint8)  # 16 x 24
@@ -529,8 +546,8 @@ def _opened(path: Path) -> Image.Image:
         return image
 
 
-def _lossless(suffix: str) -> dict[str, bool]:
-    return {"lossless": True} if suffix == "webp" else {}
+def _lossless(suffix: str) -> dict[str, int]:
+    return {"webp": {"lossless": True}, "avif": {"quality": 100}}.get(suffix, {})
 
 
 def _write_tiff(path: Path, values: np.ndarray, order: str) -> None:

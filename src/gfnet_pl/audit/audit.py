@@ -30,6 +30,7 @@ from gfnet_pl.audit.page import write_page
 from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import Cached, cached_images
 from gfnet_pl.data.canvas import Canvas
+from gfnet_pl.data.decode import open_picture
 from gfnet_pl.data.duplicates import Ints, Prints, clusters, fingerprints, nearest_twins
 from gfnet_pl.data.groups import assign_groups
 from gfnet_pl.data.layouts import Found, Picture, scan, table_of
@@ -237,7 +238,7 @@ def _headers(paths: Sequence[Path]) -> tuple[Counter[str], Counter[str]]:
     def read(start: int) -> list[tuple[str, str]]:
         found = []
         for path in paths[start : start + _CHUNK]:
-            with Image.open(path) as image:
+            with open_picture(path) as image:
                 found.append((f"{image.width} x {image.height}", image.mode))
         return found
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 import PIL
 
 from gfnet_pl.data.canvas import Canvas
-from gfnet_pl.data.decode import DECODING, Images, decoded
+from gfnet_pl.data.decode import DECODING, Images, decoded, heif_version
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import cache_folder, locked, replacing
 from gfnet_pl.processes import cores
@@ -101,7 +101,8 @@ def cached_images(folder: Path, paths: Sequence[str], canvas: Canvas, *, home: P
 
 def decoding() -> str:
     """What decodes the pictures here: other versions may give other pixels."""
-    return f"decoding {DECODING} with Pillow {PIL.__version__}"
+    heif = heif_version()
+    return f"decoding {DECODING} with Pillow {PIL.__version__}" + (f" and pillow-heif {heif}" if heif else "")
 
 
 class _Unusable(Exception):

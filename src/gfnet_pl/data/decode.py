@@ -8,30 +8,34 @@ greatest value. A picture that cannot be decoded whole, or of more than `MAX_PIX
 Many pictures are decoded by child processes (`processes.py`): a small picture is half Python.
 """
 
-import os
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from gfnet_pl.data.canvas import Canvas, padded, scaled
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.messages import follow
 from gfnet_pl.processes import EndedEarly, in_processes
 
-DECODING = 1  # a change to any decoded pixel, or to what counts as broken, needs another number
+DECODING = 2  # a change to any decoded pixel, or to what counts as broken, needs another number
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000: 0.5 GB in colour, times the cores
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # Pillow has more, and some start other programs
+# Pillow has more: some start other programs (EPS), some are no pictures for people (BUFR), and few pictures are in the
+# rest. HEIF is added where pillow-heif is installed.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 
 _CHUNK_BYTES = 2**21  # decoded pixels that a process sends at once
 _CHUNK_PICTURES = 256
 _WORTH_PROCESSES = 200  # fewer are decoded sooner than two Pythons have started
 _WHITE = 255
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands in the files' first bytes
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -67,7 +71,7 @@ def read_picture(path: Path, canvas: Canvas) -> Images:
     While it runs, warnings are silenced in the whole process. For several threads use `read_all`.
 
     Args:
-        path: A PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file, whatever its name ends in.
+        path: A file in one of `FORMATS`, or in HEIC where pillow-heif is installed; its name may end in anything.
         canvas: What it is made into.
 
     Returns:
@@ -80,6 +84,22 @@ def read_picture(path: Path, canvas: Canvas) -> Images:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of bombs, odd EXIF and the like: what matters of them is an error here
         return _read(path, canvas)
+
+
+def open_picture(path: Path | str) -> ImageFile.ImageFile:
+    """Opens a picture of a format that is read here, without decoding it. Raises what Pillow raises."""
+    return Image.open(path, formats=(*FORMATS, "HEIF") if heif_version() else FORMATS)
+
+
+@cache
+def heif_version() -> str:
+    """The version of pillow-heif, with which Pillow opens HEIC from now on; "" if it is not installed."""
+    try:
+        package = import_module("pillow_heif")
+    except ImportError:
+        return ""
+    package.register_heif_opener()
+    return str(package.__version__)
 
 
 def read_all(paths: Sequence[Path], canvas: Canvas) -> Images:
@@ -166,7 +186,7 @@ def _refused(path: Path) -> str:
 def _read(path: Path | str, canvas: Canvas) -> Images:
     longest = max(canvas.height, canvas.width)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_picture(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             # A JPEG comes at a reduced scale, and in grey if that is wanted: twice as fast.
@@ -190,14 +210,26 @@ def _read(path: Path | str, canvas: Canvas) -> Images:
     except Image.DecompressionBombError:
         raise BrokenPicture(path, f"it has more than {MAX_PIXELS // 10**6} million pixels") from None
     except UnidentifiedImageError:
-        empty = os.path.getsize(path) == 0
-        raise BrokenPicture(path, "it is empty" if empty else f"it is none of {', '.join(FORMATS)}") from None
+        raise BrokenPicture(path, _what_it_is(path)) from None
     except MemoryError:
         raise UserError(f"{path}: there is not enough memory to decode it; free some or make it smaller") from None
     except Exception as error:  # Pillow raises nearly anything on a broken file, SyntaxError among it
         if isinstance(error, OSError) and error.errno is not None:  # the system refused, whatever the content
             raise UserError(f"{path} cannot be opened ({error.strerror}); make it readable or remove it") from None
         raise BrokenPicture(path, one_line(error)) from None
+
+
+def _what_it_is(path: Path | str) -> str:
+    with open(path, "rb") as file:
+        head = file.read(12)
+    if not head:
+        return "it is empty"
+    brand = head[8:] if head[4:8] == b"ftyp" else b""
+    if brand in _HEIC and not heif_version():
+        return "it is HEIC, which needs a package: pip install pillow-heif"
+    if brand in (b"avif", b"avis"):
+        return "it is AVIF, and this Pillow was built without: pip install --upgrade pillow"
+    return f"it is none of {', '.join(FORMATS)}"
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gfnet_pl.data.decode import FORMATS, SIDEWAYS, orientation
+from gfnet_pl.data.decode import SIDEWAYS, open_picture, orientation
 from gfnet_pl.processes import cores
 
 _SIDE = 32  # pixels of a thumbnail: averaging takes the noise of a JPEG's colours away
@@ -72,7 +72,7 @@ def _of_each(paths: Sequence[Path], most: int, what: Callable[[Image.Image], Any
 
     def look(path: Path) -> Any:  # noqa: ANN401
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with open_picture(path) as image:
                 return what(image)
         except Exception:  # Pillow raises nearly anything on a broken file
             return None

@@ -15,7 +15,9 @@ from typing import NamedTuple
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"})
+SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jfif .bmp .gif .tif .tiff .webp .pgm .ppm .avif .heic .heif .hif .jp2 .j2k .jpx".split()
+)
 _CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "hand_signs.json"})  # the last is the embedded set's own
 
 
