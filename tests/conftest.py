@@ -64,4 +64,4 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tiny(pictures: Path, workplace: Path) -> list[str]:
     """`gfnet fit` with these options trains a tiny net on the tiny data in about a second."""
     data = [f"--data.root={pictures}", "--data.batch_size=16", "--data.holdout_per_class=2"]
-    return ["fit", *TINY_NET, *QUIET, *data, "--trainer.max_epochs=2", "--model.warmup_epochs=1"]
+    return ["fit", "--config=base.yaml", *TINY_NET, *QUIET, *data, "--trainer.max_epochs=2", "--model.warmup_epochs=1"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import CLASSES, QUIET
 
-from gfnet_pl.cli import _with_pictures, find_config, main
+from gfnet_pl.cli import _with_plain_words, find_config, main
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import read_each
 from gfnet_pl.run.confusion import confusion_emphasis
@@ -132,8 +132,10 @@ def test_the_embedded_data_is_called_synthetic_wherever_it_is_scored(workplace, 
         path.rename(path.with_name(f"signer{path.stem}_frame0.png"))
     monkeypatch.setattr("gfnet_pl.data.collection.hand_signs_root", lambda: pictures)
     net = ["--model.image_size=16", "--model.patch_size=4", "--model.dim=16", "--model.depth=1"]
-    assert main(["fit", *QUIET, *net, "--data.batch_size=16", "--trainer.max_epochs=1"]) == 0
-    assert "synthetic" in Path("runs/base/version_0/run.json").read_text()
+    assert (
+        main(["fit", *QUIET, *net, "--data.holdout_per_class=2", "--data.batch_size=16", "--trainer.max_epochs=1"]) == 0
+    )
+    assert "synthetic" in Path("runs/robust/version_0/run.json").read_text()
     assert main(["test"]) == 0
     assert "synthetic, rendered hand signs" in capsys.readouterr().out
 
@@ -276,7 +278,7 @@ def test_hand_signs_writes_a_data_set_of_the_size_asked_for(workplace, capsys):
 )
 def test_the_plain_words_of_predict_are_its_paths(words, options, paths):
     given = ["--data.predict_paths", json.dumps(paths)] if paths else []
-    assert _with_pictures(["predict", *words]) == ["predict", *options, *given]
+    assert _with_plain_words(["predict", *words]) == ["predict", *options, *given]
 
 
 def test_an_empty_path_to_predict_is_an_error(tiny, capsys):

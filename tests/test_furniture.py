@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import write_picture
 from lightning.pytorch.cli import LightningCLI
 from packaging.requirements import Requirement
 
@@ -61,6 +62,8 @@ def test_the_readme_s_commands_are_understood(workplace, line, monkeypatch, caps
         if "--ckpt_path" in options:  # there is no run here
             at = options.index("--ckpt_path")
             del options[at : at + 2]
+        for number in range(6 if "DIR" in options else 0):
+            write_picture(workplace / "DIR" / "ab"[number % 2] / f"signer{number}.png", "ant", number)
         with pytest.raises(SystemExit) as stop:
             main(["fit", *options, "--print_config"])
         assert stop.value.code == 0

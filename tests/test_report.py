@@ -61,7 +61,7 @@ def train(root, *options, groups=True):
     rule = ["--data.group_by", r"((?:Unseen/\w+/)?\d)\d*\.png"] if groups else []  # other people are in Unseen
     data = [f"--data.root={root}", "--data.batch_size=16", "--data.holdout_per_class=2", *rule]
     learn = ["--trainer.max_epochs=2", "--model.warmup_epochs=1"]
-    assert main(["fit", *TINY_NET, *QUIET, *data, *learn, *options]) == 0
+    assert main(["fit", "--config=base.yaml", *TINY_NET, *QUIET, *data, *learn, *options]) == 0
 
 
 @pytest.fixture(scope="module")

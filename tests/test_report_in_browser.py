@@ -77,7 +77,7 @@ def large(tmp_path_factory):
         patch.setattr("gfnet_pl.report.analysis.umap_map", flat)
         data = ["--data.root=pictures", "--data.group_by=(signer_.)", "--data.holdout_per_class=1"]
         net = [*TINY_NET, "--model.dim=8", "--model.depth=12", "--trainer.max_epochs=3", "--model.warmup_epochs=1"]
-        assert main(["fit", *net, *data, *QUIET]) == 0
+        assert main(["fit", "--config=base.yaml", *net, *data, *QUIET]) == 0
         assert main(["test", *QUIET]) == 0
         assert main(["report"]) == 0
     return folder / RUN / "report.html"

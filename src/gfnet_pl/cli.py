@@ -21,7 +21,8 @@ _IN_PACKAGE = Path(__file__).parent / "configs"
 _IN_CHECKOUT = Path(__file__).parents[2] / "configs"
 _GROUPS = ("--trainer", "--model", "--data", "--tf32", "--data.augment")  # each takes a file, or settings in braces
 COMMANDS = (*TRAINER_COMMANDS, "report", "curve", "runs", "audit", "hand-signs")
-_PICTURES = "--data.predict_paths"
+_RECIPE = ("base.yaml", "quick.yaml", "robust.yaml")
+_PICTURES, _ROOT = "--data.predict_paths", "--data.root"
 _WITHOUT_VALUE = ("-h", "--help", "--help-all", "--print_config")
 
 
@@ -109,7 +110,7 @@ def _run(args: list[str]) -> int:
     from gfnet_pl.training.lightning_cli import run_trainer
 
     args = ["--help" if word == "--help-all" else word for word in args]
-    run_trainer(_with_paths(_with_pictures(args)), args)
+    run_trainer(_with_paths(_with_recipe(_with_plain_words(args))), args)
     return 0
 
 
@@ -168,12 +169,13 @@ def _check_config(path: Path) -> None:
         raise UserError(f"--config: {path} must hold keys with values, and sections with keys")
 
 
-def _with_pictures(args: list[str]) -> list[str]:
-    """Puts all paths of `gfnet predict` behind --data.predict_paths: the plain words, and what stands there already.
+def _with_plain_words(args: list[str]) -> list[str]:
+    """Puts plain words behind their option: the pictures of `gfnet predict`, and the folder of `gfnet fit`.
 
-    Another option takes the word that follows it, unless its value stands behind "=". Words behind "--" are paths.
+    Another option takes the word that follows it, unless its value stands behind "=". Words behind "--" are plain.
     """
-    if args[0] != "predict":
+    command = args[0]
+    if command not in ("predict", "fit"):
         return args
     options: list[str] = []
     paths: list[str] = []
@@ -185,12 +187,26 @@ def _with_pictures(args: list[str]) -> list[str]:
         elif name == _PICTURES:
             paths += _listed(value) if equals else []
         elif not word.startswith("-"):
-            paths += _listed(word)
+            paths += _listed(word) if command == "predict" else [word]
         else:
             options.append(word)
             if not equals and word not in _WITHOUT_VALUE:
                 options += [next(words, "")]
-    return ["predict", *options, *([_PICTURES, json.dumps(paths)] if paths else [])]
+    if command == "predict":
+        return [command, *options, *([_PICTURES, json.dumps(paths)] if paths else [])]
+    if paths and paths[0].endswith((".yaml", ".yml")):
+        raise UserError(f"{paths[0]} looks like a config: write --config {paths[0]}")
+    if len(paths) > 1 or (paths and any(word.partition("=")[0] == _ROOT for word in options)):
+        raise UserError(f"gfnet fit takes one folder of pictures, and here is {paths[-1]!r} besides; drop it")
+    return [command, *options, *[f"{_ROOT}={path}" for path in paths]]
+
+
+def _with_recipe(args: list[str]) -> list[str]:
+    """Lets the embedded data be trained by the README's recipe where nothing says what or how to train."""
+    said = {word.partition("=")[0] for word in args[1:]}
+    if args[0] != "fit" or said & {"--config", "-c", "--ckpt_path", _ROOT, "--data", "-h", "--help"}:
+        return args
+    return [*args, *(word for name in _RECIPE for word in ("--config", name))]
 
 
 def _listed(word: str) -> list[str]:

@@ -10,9 +10,10 @@ HELP = """usage: gfnet COMMAND …
 
 Train a Global Filter Network on a folder of pictures in class folders.
 
-  gfnet fit --config base.yaml              train by the source study's recipe
-  gfnet fit --config base.yaml --config quick.yaml --config robust.yaml
-                                            a small net, in minutes on a CPU
+  gfnet fit DIR                             train on the pictures in DIR
+  gfnet fit                                 train on the embedded hand signs
+  gfnet fit --config base.yaml --data.root DIR
+                                            train by the source study's recipe
   gfnet fit --config polish.yaml --ckpt_path last.ckpt
                                             fine-tune the newest run
   gfnet test                                score it on every test set
@@ -25,16 +26,17 @@ Train a Global Filter Network on a folder of pictures in class folders.
   gfnet hand-signs --out DIR                write synthetic data of any size
   tensorboard --logdir runs                 the dashboards
 
---data.root DIR: your pictures, also a .zip. Default: the embedded, synthetic hand signs.
+DIR: class folders with your pictures, a .zip of them, or a .csv.
 gfnet COMMAND --help: what a command can be told. gfnet --version: the version.
 """
 
-_FIT = """usage: gfnet fit [--config FILE]… [--OPTION VALUE]…
+_FIT = """usage: gfnet fit [DIR] [--config FILE]… [--OPTION VALUE]…
 
-Trains a net; the run is kept in runs/STAGE/version_N. For instance:
-  gfnet fit --config base.yaml --config quick.yaml --config robust.yaml
-A config is a file, or base, quick, robust or polish.yaml of the package. Later
-ones win over earlier ones, options over configs. In (): without a config.
+Trains a net; the run is kept in runs/STAGE/version_N. Without a config, gfnet
+fit DIR chooses the settings for the pictures in DIR, and gfnet fit trains on
+the embedded hand signs. A config is a file, or the package's base, quick,
+robust or polish.yaml; later ones win over earlier ones, options over all.
+In (): the default, where neither a config nor a choice says otherwise.
 
   --ckpt_path FILE             resume a run, or start from its weights where the
                                stage is another; last.ckpt: of the newest run
@@ -61,12 +63,10 @@ net
   --model.image_size N         pixels: height and width (96)
   --model.lr X                 peak learning rate (0.001)
   --model.weight_decay X       of AdamW (1e-06)
-  --model.warmup_epochs X      before the cosine (5)
   --model.pretrained FILE      the authors' weights to start from
   --model.freeze N             keep the first N blocks as they are (0)
 training
   --trainer.max_epochs N       (20)
-  --trainer.max_time DD:HH:MM:SS   stop then
   --trainer.precision X        32-true or bf16-mixed
   --trainer.accelerator X      cpu or gpu; on one device, or --trainer.devices N
 All options: gfnet fit --help-all

@@ -62,8 +62,13 @@ def aspect_ratios(paths: Sequence[Path], most: int = 1_000) -> Floats:
     Returns:
         (n,), n at most `most`.
     """
-    sizes = np.array(_of_each(paths, most, _size), np.float64).reshape(-1, 2)
-    return sizes[:, 0] / sizes[:, 1]
+    found = sizes(paths, most)
+    return found[:, 0] / found[:, 1]
+
+
+def sizes(paths: Sequence[Path], most: int = 1_000) -> Floats:
+    """Width and height of each picture, (n, 2) in pixels, as `aspect_ratios` sees them."""
+    return np.array(_of_each(paths, most, _size), np.float64).reshape(-1, 2)
 
 
 def _of_each(paths: Sequence[Path], most: int, what: Callable[[Image.Image], Any]) -> list[Any]:

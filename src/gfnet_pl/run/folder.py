@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / CONFIG
 
     @property
+    def plan(self) -> Path:
+        """The settings that were chosen for the data, with the reasons, as a config; only if the run had no config."""
+        return self.path / "plan.yaml"
+
+    @property
     def record(self) -> Path:
         """One entry per `gfnet fit` command that trained the run, see the module `record`."""
         return self.path / "run.json"

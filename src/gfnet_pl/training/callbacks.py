@@ -71,18 +71,19 @@ class TF32Precision(Callback):
 
 
 class Tell(Callback):
-    """Logs a line when the data are there and the work begins, so that it does not stand before an error about them.
+    """Logs lines when the data are there and the work begins, so that none stands before an error about them.
 
     Args:
-        line: What to log.
+        *lines: What to log.
     """
 
-    def __init__(self, line: str) -> None:
-        self.line = line
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.is_global_zero:
-            log.info("%s", self.line)
+            for line in self.lines:
+                log.info("%s", line)
 
 
 class Throughput(Callback):

@@ -21,6 +21,7 @@ from rich.console import Console
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.data.splits import read_splits
+from gfnet_pl.data.survey import survey
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range, told_by_system
 from gfnet_pl.evaluation.calibration import Calibration
 from gfnet_pl.evaluation.figures import figures_table
@@ -42,6 +43,7 @@ from gfnet_pl.training.last_checkpoint import LastCheckpoint
 from gfnet_pl.training.mistakes import of_lightning, of_parser
 from gfnet_pl.training.options import find_home, names_as_text, read_names_as_text, refuse_urls
 from gfnet_pl.training.outputs import KeepOutputs
+from gfnet_pl.training.plan import AUTO, Plan, make_plan
 from gfnet_pl.training.precision import choose_precision
 from gfnet_pl.training.progress import Progress
 from gfnet_pl.training.run_logger import RunLogger
@@ -97,6 +99,7 @@ class GFNetCLI(LightningCLI):
         self.other_data = False  # whether the command is given other data than those of the checkpoint's run
         self.stage = "base"
         self.run: RunFolder | None = None
+        self.plan: Plan | None = None  # where nothing else says how to train
         self.outputs = KeepOutputs()
         super().__init__(
             GFNetClassifier,
@@ -155,8 +158,13 @@ class GFNetCLI(LightningCLI):
                 raise UserError("model.pretrained starts a net for the data's classes: drop model.classes")
             emphasised = _take_emphasis(said)
             self.checkpoint = _start_from(said.get("ckpt_path"), subcommand)
-            of_checkpoint = self.checkpoint.stage if self.checkpoint else None
-            self.stage = said["stage"] if said.get("stage") is not None else of_checkpoint or "base"
+            configs = any(word.partition("=")[0] == "--config" for word in words)
+            if subcommand == "fit" and said.get("data.root") and not configs and not self.checkpoint:
+                found = survey(said["data.root"], said.get("data.classes"), said.get("data.group_by"))
+                self.plan = make_plan(found, said)
+                subparser.set_defaults({key: value for key, value in self.plan.settings.items() if key in known})
+            chosen = self.checkpoint.stage if self.checkpoint else AUTO if self.plan else "base"
+            self.stage = said["stage"] if said.get("stage") is not None else chosen or "base"
             if self.checkpoint:
                 self.other_data = subcommand != "predict" and is_other_data(self.checkpoint, said)
                 taken = settings_from(self.checkpoint, subcommand, said, self.stage)
@@ -229,6 +237,7 @@ class GFNetCLI(LightningCLI):
         if self.subcommand == "fit" and not settings["fast_dev_run"]:
             self.run = self._folder()
         callbacks: list[Callback] = [Progress(self.run)] if shows_progress else []
+        callbacks += [Tell(*self.plan.reasons)] if self.plan else []
         callbacks += [Tell(self.precision)] if self.precision else []
         if self.subcommand == "fit":
             callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts()]
@@ -259,7 +268,14 @@ class GFNetCLI(LightningCLI):
             BestCheckpoint(run.checkpoint(BEST)),
             LastCheckpoint(run.checkpoint(LAST)),
             Ending(run),
-            RunRecord(run, self._parser("fit"), settings, stage=self.stage, command=self.command),
+            RunRecord(
+                run,
+                self._parser("fit"),
+                settings,
+                stage=self.stage,
+                command=self.command,
+                plan=self.plan.config() if self.plan else "",
+            ),
         ]
 
     def _logger(self) -> RunLogger | bool:

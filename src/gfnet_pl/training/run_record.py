@@ -34,6 +34,7 @@ class RunRecord(Callback):
         config: The resolved config.
         stage: The stage of the run.
         command: The words of the command line.
+        plan: The text of the config that was chosen for the data, if one was.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class RunRecord(Callback):
         *,
         stage: str,
         command: list[str],
+        plan: str = "",
     ) -> None:
         self.run, self.parser, self.config = run, parser, config
-        self.stage, self.command = stage, command
+        self.stage, self.command, self.plan = stage, command, plan
         self._random_state: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -66,6 +68,9 @@ class RunRecord(Callback):
         self.run.path.mkdir(parents=True, exist_ok=True)
         with replacing(self.run.config) as file:
             file.write(config)
+        if self.plan:
+            with replacing(self.run.plan) as file:
+                file.write(self.plan)
         own = data.splits_file and os.path.realpath(data.splits_file) == os.path.realpath(self.run.splits)
         # A resumed run keeps its splits: pictures that are gone now may come back, and stay in their split.
         write_record(self.run, session, None if own else data.pictures, data.left_out)

@@ -1,0 +1,154 @@
+"""The settings of `gfnet fit DIR` without a config: chosen by what the data hold and what the machine is.
+
+Each choice is a step of a short table, and docs/small-data.md has the figures behind it. What the command line sets is
+kept. The plan is written into the run as a config, to be edited and run again.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import yaml  # type: ignore[import-untyped]
+
+from gfnet_pl.data.survey import Survey
+
+AUTO = "auto"  # of a run whose settings were planned
+
+# Pictures of at most so many pixels (the shorter side) -> side of the images, side of the patches.
+_IMAGES = ((10, 16, 2), (20, 32, 4), (30, 28, 2), (48, 32, 2), (80, 64, 4), (160, 96, 8))
+_LARGEST_IMAGE = (0, 128, 8)
+_SMALL_NET = {"dim": 96, "depth": 4, "dropout": 0.0, "drop_path": 0.1, "lr": 5e-3, "weight_decay": 0.05}
+_STUDYS_NET = {"dim": 256, "depth": 12, "dropout": 0.2, "drop_path": 0.1, "lr": 1e-3, "weight_decay": 1e-6}
+_MANY = 100_000  # pictures from which the study's net is trained, on a GPU
+_BATCH, _LARGE_BATCH = 32, 512
+_EPOCHS, _FEWEST_EPOCHS, _STEPS_PER_EPOCH, _WARMUP = 20, 3, 100, 0.1
+_MOST_TIMES = 1000  # that a picture is drawn in an epoch: two pictures are not worth 2,000 steps
+_MOST_DRAWN = 1_000_000  # pictures in all on a CPU: about an hour on two cores
+_UNEVEN, _WIDE = 3, 1.25  # largest by smallest class; widest by narrowest shape
+_FIFTH, _TENTH, _FEW = 0.2, 0.1, 2_000  # shares kept for validation, and of how many pictures a fifth is
+_FEW_VALIDATED, _FOLDS = 200, 5
+_HOLDOUT_FROM, _HOLDOUT = 200, 20  # pictures per class
+_GROUPS, _MANY_GROUPS = 5, 20
+_AUGMENT = {"rotation": 14.3, "scale": 0.2, "shift": 0.075, "brightness": 0.1, "contrast": 0.3}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings and why they were chosen.
+
+    Attributes:
+        settings: By dotted key.
+        reasons: A line each, for people.
+    """
+
+    settings: dict[str, Any]
+    reasons: list[str]
+
+    def config(self) -> str:
+        """The text of a config with these settings, headed by the reasons."""
+        tree: dict[str, Any] = {}
+        for key, value in self.settings.items():
+            *sections, name = key.split(".")
+            place = tree
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[name] = value
+        head = ["What gfnet fit chose for these pictures. Edit a copy of this, and run it: gfnet fit --config FILE"]
+        lines = [f"# {line}" for line in [*head, *self.reasons]]
+        return "\n".join(lines) + "\n" + str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+
+
+def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
+    """Chooses settings.
+
+    Args:
+        found: What the data hold.
+        said: What the command line sets, by dotted key; it has `data.root`. It is kept, and the rest follows.
+    """
+    gpu = torch.accelerator.is_available() and said.get("trainer.accelerator") != "cpu"
+    large = gpu and found.pictures >= _MANY
+    images = _images(found, said)
+    net = _STUDYS_NET if large or said.get("model.pretrained") else _SMALL_NET
+    kept = _kept_out(found, by_group=bool(said.get("data.group_by")))
+    batch = said.get("data.batch_size", _LARGE_BATCH if large else _BATCH)
+    training = max(1, found.pictures - kept.pop("pictures"))
+    drawn = max(training, min(_STEPS_PER_EPOCH * batch, _MOST_TIMES * training))  # pictures per epoch
+    epochs = _EPOCHS if gpu else max(_FEWEST_EPOCHS, min(_EPOCHS, _MOST_DRAWN // drawn))
+    epochs = said.get("trainer.max_epochs") or epochs
+    settings = {"stage": AUTO, "trainer.max_epochs": epochs}
+    settings |= {f"model.{key}": value for key, value in (images | net).items()}
+    settings |= {
+        "model.warmup_epochs": _WARMUP * epochs,
+        "data.root": os.path.abspath(said["data.root"]),
+        "data.batch_size": batch,
+    }
+    settings |= {"data.epoch_size": drawn} if drawn > training else {}
+    settings |= {"data.balanced": True} if _uneven(found) else {}
+    settings |= _seen_as(found) | kept
+    settings |= {f"data.augment.{key}": value for key, value in _AUGMENT.items()}
+    settings |= {key: said[key] for key in settings if key in said and key != "data.root"}
+    return Plan(settings, _reasons(found, settings, training=training, gpu=gpu))
+
+
+def _images(found: Survey, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Side of images and patches. A patch that goes with an image size of the command line is that of its step."""
+    asked = said.get("model.image_size", found.side)
+    side = min(asked) if isinstance(asked, tuple | list) else asked
+    _, chosen, patch = next((step for step in _IMAGES if side <= step[0]), _LARGEST_IMAGE)
+    if "model.image_size" in said:
+        sides = asked if isinstance(asked, tuple | list) else [asked]
+        patch = next((p for p in (patch, 8, 7, 6, 5, 4, 3, 2) if not any(each % p for each in sides)), 1)
+    return {"image_size": said.get("model.image_size", chosen), "patch_size": patch}
+
+
+def _kept_out(found: Survey, *, by_group: bool) -> dict[str, Any]:
+    """What training does not use, as settings, and how many `pictures` that is about."""
+    least = min(found.counts.values())
+    fraction = _FIFTH if found.pictures < _FEW else _TENTH
+    holdout = _HOLDOUT if not found.provided & {"test", "unseen"} and least >= _HOLDOUT_FROM else 0
+    kept = holdout * len(found.counts) + (0 if "val" in found.provided else round(fraction * found.pictures))
+    settings: dict[str, Any] = {"data.val_fraction": fraction, "data.holdout_per_class": holdout}
+    if (by_group or found.groups >= _GROUPS) and not found.provided & {"val", "unseen"}:
+        settings["data.split_by"] = "group"
+        if found.groups >= _MANY_GROUPS:
+            settings["data.unseen_groups"] = unseen = round(_TENTH * found.groups)
+            kept += round(unseen / found.groups * (found.pictures - kept))
+    return settings | {"pictures": kept}
+
+
+def _seen_as(found: Survey) -> dict[str, Any]:
+    least, most = found.shapes
+    return ({"data.colour": True} if found.colour else {}) | ({"data.fit": "letterbox"} if most > _WIDE * least else {})
+
+
+def _uneven(found: Survey) -> bool:
+    return max(found.counts.values()) >= _UNEVEN * min(found.counts.values())
+
+
+def _reasons(found: Survey, settings: Mapping[str, Any], *, training: int, gpu: bool) -> list[str]:
+    counts = sorted(found.counts.values())
+    each = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
+    size = settings["model.image_size"]
+    side = f"{size} x {size}" if isinstance(size, int) else " x ".join(map(str, size))
+    shape = {"letterbox": ", in their own shapes with bars beside them"}.get(settings.get("data.fit", ""), "")
+    batch, epochs = settings["data.batch_size"], settings["trainer.max_epochs"]
+    drawn = settings.get("data.epoch_size") or training
+    kept = [] if "val" in found.provided else [f"{settings['data.val_fraction']:.0%} for validation"]
+    kept += [f"{count} per class for holdout"] if (count := settings["data.holdout_per_class"]) else []
+    kept += [f"{count} groups as unseen"] if (count := settings.get("data.unseen_groups", 0)) else []
+    validated = settings["data.val_fraction"] * found.pictures
+    few = f"; so few tell little, --data.folds {_FOLDS} tells more" if validated < _FEW_VALIDATED else ""
+    by = "whole groups" if settings.get("data.split_by") == "group" else "picture by picture"
+    return [
+        f"{found.pictures:,} training pictures in {len(counts)} classes ({each} each), {found.side} pixels, "
+        f"{'colour tells' if found.colour else 'grey'}, {f'{found.groups} groups' if found.groups else 'no groups'}",
+        f"net: {settings['model.dim']} channels, {settings['model.depth']} blocks; "
+        f"pictures become {side}{shape}, in patches of {settings['model.patch_size']}",
+        f"training: {epochs} epochs of {-(-drawn // batch):,} steps of {batch}, each picture "
+        f"{epochs * drawn / training:.3g} times, on {'the GPU' if gpu else 'the CPU'}"
+        + (", all classes equally often" if settings.get("data.balanced") else ""),
+        f"augmentation: {', '.join(key for key in _AUGMENT)}; no mirror image, which may be another class",
+        f"kept out, {by}: {', '.join(kept) or 'what the data provide'}{few}",
+    ]

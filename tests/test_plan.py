@@ -1,0 +1,107 @@
+"""`gfnet fit DIR`: the settings that are chosen for a folder."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import QUIET, TINY_NET
+from PIL import Image
+
+from gfnet_pl.cli import main
+from gfnet_pl.data.survey import Survey, survey
+from gfnet_pl.training.plan import make_plan
+
+
+def found(counts=(120, 120, 120), **other):
+    counts = {f"class{number}": count for number, count in enumerate(counts)}
+    facts = {"provided": frozenset(), "side": 64, "shapes": (1.0, 1.0), "colour": False, "groups": 0}
+    return Survey(counts, **facts | other)
+
+
+def planned(survey, **said):
+    return make_plan(survey, {"data.root": "there", **said}).settings
+
+
+def test_few_pictures_are_drawn_often_enough_for_2000_steps():
+    few = planned(found())
+    assert few["trainer.max_epochs"] * few["data.epoch_size"] // few["data.batch_size"] >= 2000
+    many = planned(found((1000,) * 28))
+    assert "data.epoch_size" not in many
+    assert many["trainer.max_epochs"] == 20
+    huge = planned(found((10_000,) * 30), **{"trainer.accelerator": "cpu"})
+    assert huge["trainer.max_epochs"] == 3
+    assert planned(found((2, 2)))["data.epoch_size"] <= 4000
+
+
+@pytest.mark.parametrize(
+    ("side", "image", "tokens"), [(8, 16, 8), (28, 28, 14), (64, 64, 16), (96, 96, 12), (300, 128, 16)]
+)
+def test_images_are_about_as_large_as_the_pictures(side, image, tokens):
+    chosen = planned(found(side=side))
+    assert chosen["model.image_size"] == image
+    assert image // chosen["model.patch_size"] == tokens
+
+
+@pytest.mark.parametrize("size", [96, 128, 224, 50, (96, 128), [64, 48], 97])
+def test_patches_fit_an_image_size_of_the_command_line(size):
+    chosen = planned(found(), **{"model.image_size": size})
+    assert chosen["model.image_size"] == size
+    sides = [size] if isinstance(size, int) else size
+    assert all(side % chosen["model.patch_size"] == 0 for side in sides)
+
+
+def test_what_the_data_are_decides():
+    assert planned(found((100, 5)))["data.balanced"] is True
+    assert "data.balanced" not in planned(found((100, 50)))
+    assert planned(found(colour=True))["data.colour"] is True
+    assert planned(found(shapes=(0.7, 1.4)))["data.fit"] == "letterbox"
+    assert "data.fit" not in planned(found(shapes=(1.5, 1.5)))  # all are of one shape: nothing is lost
+    assert planned(found(groups=8))["data.split_by"] == "group"
+    assert planned(found(groups=40))["data.unseen_groups"] == 4
+    assert "data.split_by" not in planned(found(groups=40, provided=frozenset({"unseen"})))
+    assert planned(found((300, 300)))["data.holdout_per_class"] > 0
+    assert planned(found((300, 300), provided=frozenset({"test"})))["data.holdout_per_class"] == 0
+
+
+def test_a_folder_is_looked_at(tmp_path):
+    for label, count, mode in (("a", 3, "L"), ("b", 2, "RGB")):
+        for number in range(count):
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.new(mode, (30, 20)).save(tmp_path / label / f"{number}.png")
+    assert survey(str(tmp_path)) == Survey(
+        {"a": 3, "b": 2}, frozenset(), side=20, shapes=(1.5, 1.5), colour=False, groups=0
+    )
+
+
+def test_the_command_line_wins_and_the_run_keeps_the_plan_as_a_config(pictures, workplace, caplog):
+    options = [*TINY_NET, *QUIET, "--data.batch_size=16", "--trainer.max_epochs=1", "--data.epoch_size=32"]
+    assert main(["fit", str(pictures), *options]) == 0
+    lines = caplog.messages
+    assert any("60 training pictures in 3 classes (20 each), 16 pixels, grey" in line for line in lines)
+    assert any("16 channels, 2 blocks; pictures become 16 x 16, in patches of 4" in line for line in lines)
+    plan = Path("runs/auto/version_0/plan.yaml")
+    settings = yaml.safe_load(plan.read_text())
+    assert settings["data"]["root"] == str(pictures)
+    assert settings["model"]["dim"] == 16
+    assert main(["fit", "--config", str(plan), "--stage=again", *QUIET]) == 0
+    first, again = (
+        yaml.safe_load(Path(f"runs/{stage}/version_0/config.yaml").read_text()) for stage in ("auto", "again")
+    )
+    assert first | {"stage": "again"} == again
+    assert not Path("runs/again/version_0/plan.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "pictures", "others"], "takes one folder"),
+        (["fit", "pictures", "--data.root=others"], "takes one folder"),
+        (["fit", "base.yaml"], "write --config base.yaml"),
+        (["fit", "nowhere"], "nowhere is not a folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_meant_is_one_line(words, message, workplace, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
