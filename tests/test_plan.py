@@ -58,6 +58,9 @@ def test_what_the_data_are_decides():
     assert "data.fit" not in planned(found(shapes=(1.5, 1.5)))  # all are of one shape: nothing is lost
     assert planned(found(groups=8))["data.split_by"] == "group"
     assert planned(found(groups=40))["data.unseen_groups"] == 4
+    folds = make_plan(found(), {"data.root": "there", "data.folds": 4})
+    assert folds.settings["data.folds"] == 4 and "data.holdout_per_class" not in folds.settings
+    assert folds.settings["data.epoch_size"] >= 270 and "in each of 4 runs another of 4 parts" in folds.reasons[-1]
     assert "data.split_by" not in planned(found(groups=40, provided=frozenset({"unseen"})))
     assert planned(found((300, 300)))["data.holdout_per_class"] > 0
     assert planned(found((300, 300), provided=frozenset({"test"})))["data.holdout_per_class"] == 0

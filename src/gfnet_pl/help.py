@@ -51,8 +51,8 @@ pictures
   --data.split_by group        validate on other groups (image)
   --data.unseen_groups N       groups kept for the unseen set (0)
   --data.val_fraction X        share kept for validation (0.1)
+  --data.folds K               K nets, each validated on its Kth of the pictures
   --data.holdout_per_class N   further pictures kept for a test (0)
-  --data.balanced true         draw all classes equally often (false)
   --data.batch_size N          pictures per step and device (512)
   --data.colour true           keep the colours (false: grey)
   --data.fit letterbox         keep the shapes; or crop (stretch)

@@ -28,6 +28,7 @@ from gfnet_pl.data.canvas import Canvas, Fit
 from gfnet_pl.data.collection import check_root, collect
 from gfnet_pl.data.decode import read_each
 from gfnet_pl.data.duplicates import leak_share
+from gfnet_pl.data.folds import draw_fold
 from gfnet_pl.data.glance import aspect_ratios, colour_tells
 from gfnet_pl.data.layouts import Picture, pictures_in
 from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
@@ -265,7 +266,8 @@ class ImageDataModule(LightningDataModule):
         if self.splits_file or self._scored_with:
             self.pictures = found.pictures
         else:
-            self.pictures = draw_splits(found.pictures, self.rule, seed=self.seed)
+            draw = draw_fold if self.rule.folds else draw_splits
+            self.pictures = draw(found.pictures, self.rule, seed=self.seed)
         if self._scored_with:
             self.pictures = self._unseen_by_the_net()
         elif not self.splits_file:

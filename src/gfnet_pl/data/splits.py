@@ -45,6 +45,9 @@ class SplitRule:
         holdout_per_class: Training pictures per class kept out for the holdout set. Of a class of which less than a
             third would be left to train on, a fifth is kept out instead.
         train_per_class: Train on at most this many pictures per class. Default: all.
+        folds: Divide the training pictures into so many folds, and validate each by a net that was trained on the
+            others, see `folds.draw_fold`. `gfnet fit` trains all of these nets, one after another.
+        fold: The fold to validate, from 1. Default: each in turn.
 
     Raises:
         UserError: A value is out of range.
@@ -56,12 +59,18 @@ class SplitRule:
     val_fraction: float = 0.1
     holdout_per_class: int = 0
     train_per_class: int | None = None
+    folds: int | None = None
+    fold: int | None = None
 
     def __post_init__(self) -> None:
         check_range("data.val_fraction", self.val_fraction, above=0, below=1)
         check_range("data.holdout_per_class", self.holdout_per_class, least=0)
         check_range("data.train_per_class", self.train_per_class, least=1)
         check_range("data.unseen_groups", self.unseen_groups, least=0)
+        check_range("data.folds", self.folds, least=2)
+        if self.fold is not None and self.folds is None:
+            raise UserError("data.fold is one of data.folds: give that, too, or drop it")
+        check_range("data.fold", self.fold, least=1, most=self.folds)
         if self.split_by not in ("image", "group"):
             raise UserError(f"data.split_by is {self.split_by!r}: it must be image or group")
 
@@ -98,8 +107,8 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
     provided = [picture for picture in pictures if picture.split != "train"]
     pool = [picture for picture in pictures if picture.split == "train"]
     if by_group or rule.unseen_groups:
-        _need_groups(pool, "data.unseen_groups" if rule.unseen_groups else "data.split_by group")
-    unseen = _first_groups(pool, rule.unseen_groups, seed)
+        need_groups(pool, "data.unseen_groups" if rule.unseen_groups else "data.split_by group")
+    unseen = first_groups(pool, rule.unseen_groups, seed)
     drawn = [_moved(picture, "unseen") for picture in pool if picture.group in unseen] if unseen else []
     by_class: dict[str, list[Picture]] = {picture.label: [] for picture in pool}
     for picture in pool:
@@ -122,7 +131,7 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
             "a val folder"
         )
     for label, members in by_class.items():
-        members.sort(key=lambda picture: _place(seed, picture.path))
+        members.sort(key=lambda picture: place(seed, picture.path))
         if by_group:
             kept = [_moved(picture, of_group[picture.group]) for picture in members if picture.group in of_group]
             rest = [picture for picture in members if picture.group not in of_group]
@@ -135,7 +144,7 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
     sizes = {label: len(members) for label, members in by_class.items()}
     _tell_of_small_classes(sizes, want, rule.holdout_per_class, has_val=has_val)
     if by_group:
-        _warn_of_shared_groups(drawn, provided)
+        warn_of_shared_groups(drawn, provided)
     return sorted(drawn + provided, key=attrgetter("path"))  # no two are equal, and texts sort faster
 
 
@@ -161,10 +170,10 @@ def thinned(pictures: Iterable[Picture], share: float, *, seed: int, by_group: b
             by_class[picture.label].append(picture)
     kept: set[str] = set()
     for members in by_class.values():
-        members.sort(key=lambda picture: _place(seed, picture.path))
+        members.sort(key=lambda picture: place(seed, picture.path))
         want = max(1, round(share * len(members)))
         if by_group:
-            members.sort(key=lambda picture: _place(seed, picture.group))
+            members.sort(key=lambda picture: place(seed, picture.group))
             while want < len(members) and members[want].group == members[want - 1].group:
                 want += 1
         kept.update(picture.path for picture in members[:want])
@@ -186,7 +195,8 @@ def read_splits(path: Path) -> list[Picture]:
     return read_manifest(path, key="data.splits", splits=splits, required=("path", "label", "split"))
 
 
-def _place(seed: int, name: str) -> bytes:
+def place(seed: int, name: str) -> bytes:
+    """What sorts pictures, or groups, by chance: a hash of the seed and their name."""
     return hashlib.sha256(f"{seed}/{name}".encode()).digest()
 
 
@@ -194,7 +204,8 @@ def _moved(picture: Picture, split: str) -> Picture:
     return Picture(picture.path, picture.label, split, picture.group)
 
 
-def _need_groups(pool: list[Picture], option: str) -> None:
+def need_groups(pool: list[Picture], option: str) -> None:
+    """Raises UserError if a picture has no group; `option` is what needs them."""
     alone = [picture.path for picture in pool if not picture.group]
     if alone:
         raise UserError(
@@ -211,7 +222,8 @@ def _wanted(count: int, rule: SplitRule, *, has_val: bool) -> dict[str, int]:
     return {"holdout": min(holdout, rule.holdout_per_class), "val": val}
 
 
-def _first_groups(pool: list[Picture], count: int, seed: int) -> set[str]:
+def first_groups(pool: list[Picture], count: int, seed: int) -> set[str]:
+    """The `count` groups to keep out as unseen; UserError if that leaves none to train on."""
     if not count:
         return set()
     groups = {picture.group for picture in pool}
@@ -220,7 +232,7 @@ def _first_groups(pool: list[Picture], count: int, seed: int) -> set[str]:
             f"data.unseen_groups is {count}: the training pictures have {len(groups)} groups, and at least one must be "
             "left to train on; change it"
         )
-    return set(sorted(groups, key=lambda group: _place(seed, group))[:count])
+    return set(sorted(groups, key=lambda group: place(seed, group))[:count])
 
 
 def _evaluated_groups(
@@ -231,7 +243,7 @@ def _evaluated_groups(
     for label, members in by_class.items():
         for group, count in Counter(picture.group for picture in members).items():
             sizes[group][label] = count
-    order = sorted(sizes, key=lambda group: _place(seed, group))
+    order = sorted(sizes, key=lambda group: place(seed, group))
     left = {label: len(members) for label, members in by_class.items()}
     taken: dict[str, str] = {}
     for split in ("holdout", "val"):
@@ -293,7 +305,8 @@ def _tell_of_small_classes(
         )
 
 
-def _warn_of_shared_groups(drawn: list[Picture], provided: list[Picture]) -> None:
+def warn_of_shared_groups(drawn: list[Picture], provided: list[Picture]) -> None:
+    """Warns of provided sets with groups that training has, too."""
     trained = {picture.group for picture in drawn if picture.split == "train"}
     for split in EVALUATED:
         own = [picture for picture in provided if picture.split == split]

@@ -216,6 +216,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("checkpoint", checkpoint_words(run)),
         ("data", run.results.source),
         ("splits", f"{counts}; drawn {drawn}; groups: {rule}"),
+        *([("all folds", f"{run.pooled.sentence}.")] if run.pooled else []),
         ("classes", f"{len(run.results.classes)}: {', '.join(run.results.classes)}"),
         (
             "net",

@@ -37,9 +37,14 @@ class RunFolder:
         return "/".join(self.path.absolute().parts[-2:])
 
     @property
+    def stage(self) -> str:
+        """Its stage."""
+        return self.path.absolute().parent.name
+
+    @property
     def is_smaller_net(self) -> bool:
         """Whether it is one of the nets that `gfnet curve` trains on fewer pictures: no command takes it by itself."""
-        return self.path.absolute().parent.name == CURVE
+        return self.stage == CURVE
 
     @property
     def config(self) -> Path:
@@ -95,6 +100,16 @@ class RunFolder:
     def learning_curve(self) -> Path:
         """How accuracy grows with the training pictures, see the module `learning_curve`."""
         return self.path / "curve.json"
+
+    @property
+    def folds(self) -> Path:
+        """The figures over all folds of which the run is one, see the module `folds`."""
+        return self.path / "folds.json"
+
+    @property
+    def folds_predictions(self) -> Path:
+        """One row per picture of all folds, in the run of the first one."""
+        return self.path / "folds.csv"
 
     @property
     def fault(self) -> Path:

@@ -39,6 +39,7 @@ from gfnet_pl.training.callbacks import Tell, TF32Precision, Throughput
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
 from gfnet_pl.training.ending import Ending
+from gfnet_pl.training.folds import Fold, refuse_folds_of, run_folds
 from gfnet_pl.training.last_checkpoint import LastCheckpoint
 from gfnet_pl.training.mistakes import of_lightning, of_parser
 from gfnet_pl.training.options import find_home, names_as_text, read_names_as_text, refuse_urls
@@ -78,7 +79,12 @@ def run_trainer(args: list[str], command: list[str]) -> None:
     on_ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         with quiet("lightning.pytorch", "lightning.fabric"):  # seeds, accelerators, other products
-            GFNetCLI(args, command)
+            cli = GFNetCLI(args, command)
+            if cli.in_folds:
+                if cli.precision:
+                    log.info("%s", cli.precision)
+                test = [f"--trainer.accelerator={cli.config['fit']['trainer']['accelerator']}"]
+                run_folds(cli.folds(), args, command, stage=cli.stage, test=test, run=run_trainer)
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None  # its own status would be 0
     except SystemExit as stop:
@@ -101,6 +107,7 @@ class GFNetCLI(LightningCLI):
         self.run: RunFolder | None = None
         self.plan: Plan | None = None  # where nothing else says how to train
         self.outputs = KeepOutputs()
+        self.in_folds = False  # whether each fold is to be a run of its own: then this object only reads the settings
         super().__init__(
             GFNetClassifier,
             ImageDataModule,
@@ -199,6 +206,22 @@ class GFNetCLI(LightningCLI):
             print(config_text(subparser, config), end="")
             raise SystemExit(0)
         self.precision = choose_precision(config)
+        if subcommand == "fit" and config["data"]["folds"] and config["data"]["fold"] is None:
+            self.in_folds = True
+            refuse_folds_of(config)
+
+    def folds(self) -> list[Fold]:
+        """The run of each fold: these settings with a fold each, and with what is settled once for all of them."""
+        subparser, config = self._parser("fit"), self.config["fit"].clone()
+        if config["trainer"]["devices"] == "auto":
+            config["trainer"]["devices"] = "1"  # as the parser reads it from an option
+        settled = ["seed_everything", "ckpt_path", "trainer.precision", "trainer.devices"]
+        options = [f"--{key}={config[key]}" for key in settled if config[key] is not None]
+        found = []
+        for number in range(1, config["data"]["folds"] + 1):
+            config["data"]["fold"] = number
+            found.append(Fold([*options, f"--data.fold={number}"], config_text(subparser, config)))
+        return found
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing. LightningCLI's method would replace settings of the config by those in the checkpoint.
@@ -207,10 +230,14 @@ class GFNetCLI(LightningCLI):
         """
 
     def instantiate_classes(self) -> None:
+        if self.in_folds:
+            return
         with self._told():
             super().instantiate_classes()
 
     def _run_subcommand(self, subcommand: str) -> None:
+        if self.in_folds:
+            return
         with self._told():
             super()._run_subcommand(subcommand)
 
@@ -236,8 +263,9 @@ class GFNetCLI(LightningCLI):
         shows_progress = settings["enable_progress_bar"] is not False
         if self.subcommand == "fit" and not settings["fast_dev_run"]:
             self.run = self._folder()
-        callbacks: list[Callback] = [Progress(self.run)] if shows_progress else []
-        callbacks += [Tell(*self.plan.reasons)] if self.plan else []
+        fold = self._get(self.config, "data")["fold"]
+        callbacks: list[Callback] = [Progress(self.run, is_fold=fold is not None)] if shows_progress else []
+        callbacks += [Tell(*self.plan.reasons)] if self.plan and fold in (None, 1) else []  # once for all folds
         callbacks += [Tell(self.precision)] if self.precision else []
         if self.subcommand == "fit":
             callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts()]

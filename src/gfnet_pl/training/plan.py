@@ -71,7 +71,7 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
     large = gpu and found.pictures >= _MANY
     images = _images(found, said)
     net = _STUDYS_NET if large or said.get("model.pretrained") else _SMALL_NET
-    kept = _kept_out(found, by_group=bool(said.get("data.group_by")))
+    kept = _kept_out(found, by_group=bool(said.get("data.group_by")), folds=said.get("data.folds"))
     batch = said.get("data.batch_size", _LARGE_BATCH if large else _BATCH)
     training = max(1, found.pictures - kept.pop("pictures"))
     drawn = max(training, min(_STEPS_PER_EPOCH * batch, _MOST_TIMES * training))  # pictures per epoch
@@ -88,6 +88,7 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
     settings |= {"data.balanced": True} if _uneven(found) else {}
     settings |= _seen_as(found) | kept
     settings |= {f"data.augment.{key}": value for key, value in _AUGMENT.items()}
+    settings |= {"data.folds": folds} if (folds := said.get("data.folds")) else {}
     settings |= {key: said[key] for key in settings if key in said and key != "data.root"}
     return Plan(settings, _reasons(found, settings, training=training, gpu=gpu))
 
@@ -103,8 +104,10 @@ def _images(found: Survey, said: Mapping[str, Any]) -> dict[str, Any]:
     return {"image_size": said.get("model.image_size", chosen), "patch_size": patch}
 
 
-def _kept_out(found: Survey, *, by_group: bool) -> dict[str, Any]:
+def _kept_out(found: Survey, *, by_group: bool, folds: int | None) -> dict[str, Any]:
     """What training does not use, as settings, and how many `pictures` that is about."""
+    if folds:
+        return {"pictures": round(found.pictures / folds)}
     least = min(found.counts.values())
     fraction = _FIFTH if found.pictures < _FEW else _TENTH
     holdout = _HOLDOUT if not found.provided & {"test", "unseen"} and least >= _HOLDOUT_FROM else 0
@@ -135,12 +138,6 @@ def _reasons(found: Survey, settings: Mapping[str, Any], *, training: int, gpu: 
     shape = {"letterbox": ", in their own shapes with bars beside them"}.get(settings.get("data.fit", ""), "")
     batch, epochs = settings["data.batch_size"], settings["trainer.max_epochs"]
     drawn = settings.get("data.epoch_size") or training
-    kept = [] if "val" in found.provided else [f"{settings['data.val_fraction']:.0%} for validation"]
-    kept += [f"{count} per class for holdout"] if (count := settings["data.holdout_per_class"]) else []
-    kept += [f"{count} groups as unseen"] if (count := settings.get("data.unseen_groups", 0)) else []
-    validated = settings["data.val_fraction"] * found.pictures
-    few = f"; so few tell little, --data.folds {_FOLDS} tells more" if validated < _FEW_VALIDATED else ""
-    by = "whole groups" if settings.get("data.split_by") == "group" else "picture by picture"
     return [
         f"{found.pictures:,} training pictures in {len(counts)} classes ({each} each), {found.side} pixels, "
         f"{'colour tells' if found.colour else 'grey'}, {f'{found.groups} groups' if found.groups else 'no groups'}",
@@ -150,5 +147,18 @@ def _reasons(found: Survey, settings: Mapping[str, Any], *, training: int, gpu: 
         f"{epochs * drawn / training:.3g} times, on {'the GPU' if gpu else 'the CPU'}"
         + (", all classes equally often" if settings.get("data.balanced") else ""),
         f"augmentation: {', '.join(key for key in _AUGMENT)}; no mirror image, which may be another class",
-        f"kept out, {by}: {', '.join(kept) or 'what the data provide'}{few}",
+        _kept_words(found, settings),
     ]
+
+
+def _kept_words(found: Survey, settings: Mapping[str, Any]) -> str:
+    if folds := settings.get("data.folds"):
+        by = "whole groups" if found.groups else "picture by picture"
+        return f"kept out, {by}: in each of {folds} runs another of {folds} parts, so that every picture is scored"
+    kept = [] if "val" in found.provided else [f"{settings['data.val_fraction']:.0%} for validation"]
+    kept += [f"{count} per class for holdout"] if (count := settings["data.holdout_per_class"]) else []
+    kept += [f"{count} groups as unseen"] if (count := settings.get("data.unseen_groups", 0)) else []
+    validated = settings["data.val_fraction"] * found.pictures
+    few = f"; so few tell little, --data.folds {_FOLDS} tells more" if validated < _FEW_VALIDATED else ""
+    by = "whole groups" if settings.get("data.split_by") == "group" else "picture by picture"
+    return f"kept out, {by}: {', '.join(kept) or 'what the data provide'}{few}"

@@ -28,13 +28,14 @@ class Progress(ProgressBar):
 
     Args:
         run: The folder of the run that is trained; None if none is kept.
+        is_fold: Whether it is one of several folds: what comes next is another one then.
     """
 
-    def __init__(self, run: RunFolder | None = None) -> None:
+    def __init__(self, run: RunFolder | None = None, *, is_fold: bool = False) -> None:
         super().__init__()
         self._shows = True
         self._line = LiveLine(sys.stdout)
-        self._run = run
+        self._run, self._is_fold = run, is_fold
         self._start: float | None = None
         self._trained = 0  # batches since then
         self._batches = 0  # of the evaluation that is going on
@@ -169,7 +170,7 @@ class Progress(ProgressBar):
         self._say(f"{ends}, {spent}; run: {self._run.path if self._run else 'not kept'}")
         if self._run and stopped and self._run.checkpoint(LAST).is_file():
             self._say("next: gfnet fit --ckpt_path last.ckpt goes on with it")
-        elif self._run and not stopped and not self._run.is_smaller_net:
+        elif self._run and not (stopped or self._is_fold or self._run.is_smaller_net):
             self._say("next: gfnet test")
 
 
