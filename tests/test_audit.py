@@ -232,6 +232,22 @@ def test_of_many_pairs_each_cluster_comes_before_any_comes_twice(tmp_path, capsy
     assert scores == sorted(scores, reverse=True)
 
 
+def test_pictures_that_look_alike_have_a_higher_border_which_the_table_says(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    common = np.kron(rng.normal(0, 50, (8, 8)), np.ones((4, 4)))
+    for number in range(200):
+        own = np.kron(rng.normal(0, 9, (8, 8)), np.ones((4, 4)))
+        save(
+            tmp_path / "data", f"{'ab'[number % 2]}/{number:03}.png", (128 + common + own).clip(0, 255).astype(np.uint8)
+        )
+    report = findings(capsys, tmp_path / "data")
+    assert 0.98 < report["border"] < 0.99
+    assert report["across_classes"]["near"] <= 4
+    run_audit([str(tmp_path / "data")])
+    out = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    assert f"correlation of {report['border']:.4g} or more, not 0.98: pictures of different classes look alike" in out
+
+
 def test_the_table_tells_the_findings_in_a_few_lines(root, capsys):
     save(root, "Test/a/again.png", draw(0))
     (root / "Train/b/[red]broken.png").write_bytes(b"")

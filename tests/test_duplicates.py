@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gfnet_pl.data.duplicates import clusters, fingerprints, leak_share, nearest_twins
+from gfnet_pl.data.duplicates import Leaked, border_of, clusters, fingerprints, leak_share, nearest_twins
 from gfnet_pl.hand_signs.drawing import render
 
 A, B = render("A", signer=2, frame=0).astype(float), render("B", signer=1, frame=0).astype(float)
@@ -190,38 +190,105 @@ def test_a_clip_is_one_cluster_though_its_ends_are_no_twins():
     assert (clusters(fingerprints(pixels, np.arange(200))) == 0).all()
 
 
+def alike(count, seed=0):
+    """Pictures that are the same but for light and slow changes, 48 x 48, and a code of two classes."""
+    rng = np.random.default_rng(seed)
+    place = (np.arange(48) + 0.5) * np.pi / 48
+    waves = np.cos(place * np.arange(1, 6)[:, None])  # (5, 48)
+    common = 60 * np.cos(6 * place) * np.sin(place)[:, None]
+    pixels = 128 + common + waves.T @ rng.normal(0, 1.5, (count, 5, 5)) @ waves + rng.normal(0, 4, (count, 48, 48))
+    return grey(pixels), (np.arange(count) % 2)[:, None]
+
+
+def share_with_twin(prints, border):
+    everyone = np.arange(len(prints.digests))
+    return (nearest_twins(prints, everyone, everyone, border)[0] >= 0).mean()
+
+
+def test_pictures_that_all_look_alike_are_no_twins_and_their_copies_are(tmp_path):
+    pixels, kinds = alike(500)
+    prints = fingerprints(pixels, np.arange(500))
+    border = border_of(prints, kinds)
+    assert share_with_twin(prints, 0.98) > 0.5
+    assert share_with_twin(prints, border) < 0.03
+    assert 0.985 < border < 0.995
+    copies = np.stack([*(reencoded(tmp_path, picture) for picture in pixels[:50]), *grey(1.15 * pixels[:50] + 10.0)])
+    both = fingerprints(np.concatenate([pixels, copies]), np.arange(600))
+    codes = np.concatenate([kinds, 1 - kinds[:50], kinds[:50]])  # half of them under another class
+    border = border_of(both, codes)
+    twin, _ = nearest_twins(both, np.arange(500, 600), np.arange(500), border)
+    assert (twin == np.arange(100) % 50).mean() > 0.97
+    assert len(np.unique(clusters(both, border))) > 450
+
+
+def test_the_border_is_the_usual_one_where_different_pictures_differ():
+    pixels, clip = clips(30, 20)
+    prints = fingerprints(pixels, np.arange(600))
+    assert border_of(prints, clip[:, None]) == 0.98
+    assert border_of(prints, np.zeros((600, 1))) == 0.98  # nothing says which are different
+    assert border_of(fingerprints(np.full((50, 32, 32), 7, np.uint8), np.arange(50)), np.arange(50)[:, None]) == 0.98
+    few, kinds = alike(6)
+    assert border_of(fingerprints(few, np.arange(6)), kinds) == 0.98
+
+
+def test_copies_under_other_classes_do_not_move_the_border():
+    pixels = np.concatenate([noise(300), noise(300)])  # every picture once more, under another class
+    kinds = np.repeat([[0], [1]], 300, 0)
+    assert border_of(fingerprints(pixels, np.arange(600)), kinds) == 0.98
+
+
+def test_groups_keep_pictures_of_one_person_from_moving_the_border():
+    pixels, person = clips(12, 30)
+    prints = fingerprints(pixels, np.arange(360))
+    label = np.arange(360) % 3
+    assert border_of(prints, label[:, None]) > 0.98
+    assert border_of(prints, np.stack([label, person], 1)) == 0.98
+
+
+def test_a_leak_of_what_chance_does_is_no_warning():
+    pixels, kinds = alike(400)
+    halves = np.split(np.arange(400), 2)
+    assert leak_share(pixels, np.arange(400), *halves).share > 0.3
+    leaked = leak_share(pixels, np.arange(400), *halves, kinds)
+    assert leaked.border > 0.985
+    assert not leaked.is_leak
+    assert Leaked(0.06, leaked.border).is_leak
+    assert Leaked(0.02, 0.98).is_leak
+    assert not Leaked(0.005, 0.98).is_leak
+
+
 def test_the_leak_is_the_share_with_a_twin_in_training():
     images = noise(100)
     images[:10] = images[90:]
     rows = np.arange(100)
-    assert leak_share(images, rows, np.arange(40), np.arange(40, 100)) == 0.25
-    assert leak_share(images, rows, np.arange(10, 40), np.arange(40, 100)) == 0
+    assert leak_share(images, rows, np.arange(40), np.arange(40, 100)).share == 0.25
+    assert leak_share(images, rows, np.arange(10, 40), np.arange(40, 100)).share == 0
 
 
 def test_the_leak_of_nothing_is_none():
     images = noise(4)
-    assert leak_share(images, np.arange(4), np.array([], int), np.arange(4)) == 0
-    assert leak_share(images, np.arange(4), np.arange(4), np.array([], int)) == 0
+    assert leak_share(images, np.arange(4), np.array([], int), np.arange(4)).share == 0
+    assert leak_share(images, np.arange(4), np.arange(4), np.array([], int)).share == 0
 
 
 def test_broken_pictures_take_no_part_in_the_leak():
     images = noise(10)
     images[-1] = images[0]
-    assert leak_share(images, np.array([0, 1, -1, -1, 2]), np.arange(2), np.arange(2, 5)) == 0
-    assert leak_share(images, np.array([0, -1, -1, 9]), np.arange(2), np.arange(2, 4)) == 1
+    assert leak_share(images, np.array([0, 1, -1, -1, 2]), np.arange(2), np.arange(2, 5)).share == 0
+    assert leak_share(images, np.array([0, -1, -1, 9]), np.arange(2), np.arange(2, 4)).share == 1
 
 
 def test_a_sampled_leak_is_repeatable_and_a_lower_bound_that_videos_stay_close_to():
     pixels, _ = clips(16, 100)
     evaluated, trained = np.arange(0, 1600, 4), np.flatnonzero(np.arange(1600) % 4)
-    whole = leak_share(pixels, np.arange(1600), evaluated, trained)
-    sampled = leak_share(pixels, np.arange(1600), evaluated, trained, limit=20)
-    assert sampled == leak_share(pixels, np.arange(1600), evaluated, trained, limit=20)
+    whole = leak_share(pixels, np.arange(1600), evaluated, trained).share
+    sampled = leak_share(pixels, np.arange(1600), evaluated, trained, limit=20).share
+    assert sampled == leak_share(pixels, np.arange(1600), evaluated, trained, limit=20).share
     assert whole > 0.99
     assert 0.9 <= sampled <= 1
     copies = np.concatenate([noise(2000, 8), noise(2000, 8)])
-    assert leak_share(copies, np.arange(4000), np.arange(2000), np.arange(2000, 4000)) == 1
-    assert 0.2 < leak_share(copies, np.arange(4000), np.arange(2000), np.arange(2000, 4000), limit=40) < 0.6
+    assert leak_share(copies, np.arange(4000), np.arange(2000), np.arange(2000, 4000)).share == 1
+    assert 0.2 < leak_share(copies, np.arange(4000), np.arange(2000), np.arange(2000, 4000), limit=40).share < 0.6
 
 
 def test_memory_stays_bounded_where_every_picture_is_a_twin_of_every_other(tmp_path):

@@ -31,8 +31,8 @@ from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import Cached, cached_images
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import open_picture
-from gfnet_pl.data.duplicates import Ints, Prints, clusters, fingerprints, nearest_twins
-from gfnet_pl.data.groups import assign_groups
+from gfnet_pl.data.duplicates import Ints, Prints, border_of, clusters, fingerprints, nearest_twins
+from gfnet_pl.data.groups import assign_groups, kinds_of
 from gfnet_pl.data.layouts import Found, Picture, scan, table_of
 from gfnet_pl.data.splits import EVALUATED, SplitRule, draw_splits, read_splits
 from gfnet_pl.errors import OneLineParser, UserError
@@ -63,17 +63,18 @@ def audit(found: Found, cached: Cached, *, splits: Path | None = None, group_by:
     pictures = [found.pictures[position] for position in kept]
     in_use = _in_use(pictures, splits, found.folder) if splits else [picture.split for picture in pictures]
     prints = fingerprints(cached.images, cached.rows[kept])
-    cluster = clusters(prints)
+    border = border_of(prints, kinds_of(pictures))
+    cluster = clusters(prints, border)
 
     def duplicates(codes: Ints, *, across: bool) -> Duplicates:
-        twin, correlation = _twins(prints, cluster, codes, across=across)
+        twin, correlation = _twins(prints, cluster, border, codes, across=across)
         exact = int((correlation == 1).sum())
         worst = _worst(pictures, in_use, cluster, twin, correlation)
         return Duplicates(exact, int((twin >= 0).sum()) - exact, worst)
 
     def leak(title: str, drawn: Sequence[Picture]) -> Leak:
         split_of = {picture.path: picture.split for picture in drawn}
-        return _leak(title, prints, cluster, [split_of.get(picture.path, "unused") for picture in pictures])
+        return _leak(title, prints, cluster, border, [split_of.get(picture.path, "unused") for picture in pictures])
 
     def drawn_leak(title: str, drawn_from: list[Picture], split_by: Literal["image", "group"]) -> Leak:
         try:
@@ -87,7 +88,7 @@ def audit(found: Found, cached: Cached, *, splits: Path | None = None, group_by:
     if len(pool) < len(pictures):
         leaks.append(leak("as provided", pictures))
     if splits:
-        leaks.append(_leak(f"in use, {splits}", prints, cluster, in_use))
+        leaks.append(_leak(f"in use, {splits}", prints, cluster, border, in_use))
     if group_by:
         mine = [int(c) for c, picture in zip(cluster, pictures, strict=True) if picture.split == "train"]
         leaks.append(drawn_leak(f"by group, {group_by}", assign_groups(pool, group_by, lambda: mine), "group"))
@@ -111,6 +112,7 @@ def audit(found: Found, cached: Cached, *, splits: Path | None = None, group_by:
         modes=dict(modes.most_common()),
         broken=[(str(path), reason) for path, reason in cached.broken],
         left_out=list(found.left_out),
+        border=border,
         distinct=len(np.unique(cluster)),
         within_split=duplicates(split_codes, across=False),
         across_splits=duplicates(split_codes, across=True),
@@ -169,19 +171,21 @@ def _numbered(names: Sequence[str], *, besides: str | None = None) -> Ints:
     return np.array([numbers.get(name, -1) for name in names], np.int64)
 
 
-def _twins(prints: Prints, cluster: Ints, codes: Ints, *, across: bool) -> tuple[Ints, npt.NDArray[np.float32]]:
+def _twins(
+    prints: Prints, cluster: Ints, border: float, codes: Ints, *, across: bool
+) -> tuple[Ints, npt.NDArray[np.float32]]:
     """The best twin of each picture under another code, or under its own; -1 where there is none."""
     twin, correlation = np.full(len(codes), -1), np.zeros(len(codes), np.float32)
     for code in np.unique(codes[codes >= 0]):
         mine = codes == code
         queries = np.flatnonzero(mine)
         pool = np.flatnonzero((codes >= 0) & ~mine) if across else queries
-        twin[queries], correlation[queries] = _twins_in_clusters(prints, cluster, queries, pool)
+        twin[queries], correlation[queries] = _twins_in_clusters(prints, cluster, border, queries, pool)
     return twin, correlation
 
 
 def _twins_in_clusters(
-    prints: Prints, cluster: Ints, queries: Ints, pool: Ints
+    prints: Prints, cluster: Ints, border: float, queries: Ints, pool: Ints
 ) -> tuple[Ints, npt.NDArray[np.float32]]:
     """`nearest_twins` at a small part of its cost: only pictures of about the same clusters are compared."""
     pool = pool[np.argsort(cluster[pool], kind="stable")]
@@ -191,7 +195,7 @@ def _twins_in_clusters(
         part = order[start : start + _QUERIES]
         first, last = cluster[queries[part[[0, -1]]]]
         near = pool[np.searchsorted(cluster[pool], first) : np.searchsorted(cluster[pool], last, "right")]
-        twin[part], correlation[part] = nearest_twins(prints, queries[part], near)
+        twin[part], correlation[part] = nearest_twins(prints, queries[part], near, border)
     return twin, correlation
 
 
@@ -217,13 +221,13 @@ def _worst(
     ]
 
 
-def _leak(title: str, prints: Prints, cluster: Ints, splits: Sequence[str]) -> Leak:
+def _leak(title: str, prints: Prints, cluster: Ints, border: float, splits: Sequence[str]) -> Leak:
     split = np.array(splits, str)
     evaluated = np.isin(split, EVALUATED)
     if not evaluated.any():
         return Leak(title, {}, None, "no validation or test pictures")
     queries = np.flatnonzero(evaluated)
-    twin, _ = _twins_in_clusters(prints, cluster, queries, np.flatnonzero(split == "train"))
+    twin, _ = _twins_in_clusters(prints, cluster, border, queries, np.flatnonzero(split == "train"))
     leaked = np.zeros(len(split), bool)
     leaked[queries] = twin >= 0
     sets = {name: (int((split == name).sum()), int(leaked[split == name].sum())) for name in EVALUATED if name in split}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
+from gfnet_pl.data.duplicates import THRESHOLD
 from gfnet_pl.messages import printable
 
 _SHOWN = 3  # examples in a line
@@ -12,7 +13,7 @@ _SHOWN = 3  # examples in a line
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two twins; `correlation` is 0.98 to 1, and 1 only where all pixels are equal."""
+    """Two twins; `correlation` is `Audit.border` to 1, and 1 only where all pixels are equal."""
 
     paths: tuple[str, str]
     labels: tuple[str, str]
@@ -26,7 +27,7 @@ class Duplicates:
 
     Attributes:
         exact: Pictures with a twin of equal pixels.
-        near: Other pictures with a twin that correlates 0.98 or more.
+        near: Other pictures with a twin that correlates `Audit.border` or more.
         pairs: The worst, a few: different clusters first, then the higher correlation.
     """
 
@@ -67,6 +68,7 @@ class Audit:
         modes: Pillow's mode of the files -> pictures, the most frequent first.
         broken: (path, reason).
         left_out: (path, reason) of what the layout does not count as a picture of a class.
+        border: The correlation from which two pictures are near twins, see `duplicates.border_of`.
         distinct: Clusters of near duplicates: how many really different pictures there are.
         within_split: Twins in one split, of `--splits` where given.
         across_splits: Twins in two splits.
@@ -84,6 +86,7 @@ class Audit:
     modes: dict[str, int]
     broken: list[tuple[str, str]]
     left_out: list[tuple[str, str]]
+    border: float
     distinct: int
     within_split: Duplicates
     across_splits: Duplicates
@@ -104,6 +107,7 @@ class Audit:
             ("sizes", _most(self.sizes)),
             ("modes", _most(self.modes)),
             ("broken", _examples(self.broken)),
+            ("twins", _meaning(self.border)),
             ("really different", f"{self.distinct:,} clusters of near duplicates"),
             ("twins within a split", _counts(self.within_split, total)),
             ("twins across splits", _counts(self.across_splits, total)),
@@ -124,6 +128,11 @@ def findings_table(report: Audit) -> Table:
     for what, finding in report.facts():
         table.add_row(Text(what), Text(printable(finding)))
     return table
+
+
+def _meaning(border: float) -> str:
+    text = f"a correlation of {border:.4g} or more"
+    return text if border == THRESHOLD else f"{text}, not {THRESHOLD}: pictures of different classes look alike"
 
 
 def _most(counts: dict[str, int]) -> str:

@@ -17,8 +17,8 @@ from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import cached_images
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import refuse_broken
-from gfnet_pl.data.duplicates import clusters, fingerprints
-from gfnet_pl.data.groups import assign_groups
+from gfnet_pl.data.duplicates import THRESHOLD, border_of, clusters, fingerprints
+from gfnet_pl.data.groups import assign_groups, kinds_of
 from gfnet_pl.data.layouts import Found, Picture, scan
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
@@ -94,7 +94,7 @@ def collect(
         group_by = None  # they say which pictures to split together, and nothing is split
     rule = group_by or (_EMBEDDED_GROUPS if embedded else None)
     if rule and not splits:
-        pictures = assign_groups(pictures, rule, lambda: clusters(fingerprints(images, rows)).tolist())
+        pictures = assign_groups(pictures, rule, lambda: _clusters(pictures, images, rows))
     return Collection(pictures, rows, images, left_out, found.folder)
 
 
@@ -121,6 +121,15 @@ def check_root(root: str | None) -> None:
         )
     if root is not None:
         refuse_url("data.root", root)
+
+
+def _clusters(pictures: Sequence[Picture], images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> Sequence[int]:
+    prints = fingerprints(images, rows)
+    border = border_of(prints, kinds_of(pictures))
+    if border > THRESHOLD:
+        log.info("pictures of different classes look alike: near duplicates begin at a correlation of %.4f", border)
+    found: list[int] = clusters(prints, border).tolist()
+    return found
 
 
 def _there(source: Path, splits: Path) -> Found:

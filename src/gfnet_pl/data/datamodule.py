@@ -27,9 +27,10 @@ from gfnet_pl.data.batches import Batch, ImageArray, ResumableLoader
 from gfnet_pl.data.canvas import Canvas, Fit
 from gfnet_pl.data.collection import check_root, collect
 from gfnet_pl.data.decode import read_each
-from gfnet_pl.data.duplicates import leak_share
+from gfnet_pl.data.duplicates import THRESHOLD, leak_share
 from gfnet_pl.data.folds import draw_fold
 from gfnet_pl.data.glance import aspect_ratios, colour_tells
+from gfnet_pl.data.groups import kinds_of
 from gfnet_pl.data.layouts import Picture, pictures_in
 from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
 from gfnet_pl.data.seen import Seen
@@ -339,12 +340,14 @@ class ImageDataModule(LightningDataModule):
         """Warns if validation pictures have near twins in training: the accuracy then measures memory."""
         rows = np.concatenate((self.sets["val"].rows, self.sets["train"].rows))
         evaluated, trained = np.split(np.arange(len(rows)), [len(self.sets["val"])])
-        share = leak_share(self._images, rows, evaluated, trained)
-        if share > 0.01:
+        kinds = kinds_of([p for split in ("val", "train") for p in self.pictures if p.split == split])
+        leaked = leak_share(self._images, rows, evaluated, trained, kinds)
+        if leaked.is_leak:
             log.warning(
-                "at least %.1f %% of the validation pictures have a near twin in training: accuracy there says little "
-                "about new people or videos; see gfnet audit, and split by group: data.group_by, data.split_by",
-                100 * share,
+                "at least %.1f %% of the validation pictures have a near twin in training%s: accuracy there says "
+                "little about new people or videos; see gfnet audit, and split by group: data.group_by, data.split_by",
+                100 * leaked.share,
+                f" (a correlation of {leaked.border:.4f}: all look alike)" if leaked.border > THRESHOLD else "",
             )
 
     @rank_zero_only

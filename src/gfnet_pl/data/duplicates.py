@@ -1,7 +1,8 @@
 """Which pictures are the same, or nearly: frames of one video, re-encoded, brightened or slightly shifted copies.
 
 Two pictures are *twins* where the correlation of their 32 x 32 box-averaged thumbnails is 0.98 or more: the averaging
-takes camera grain and JPEG noise away, and the correlation does not see brightness or contrast. Equal pixels are twins
+takes camera grain and JPEG noise away, and the correlation does not see brightness or contrast. Where all pictures look
+alike (X-rays, solar cells, parts), that is no copy yet, and `border_of` finds a higher border. Equal pixels are twins
 whatever their correlation, which is how blank pictures (they have none) find each other.
 
 The candidates are found by the 64 lowest frequencies of the thumbnail's cosine transform, those of which the perceptual
@@ -19,6 +20,7 @@ their colours are.
 import hashlib
 import math
 from collections.abc import Iterator
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +30,8 @@ from torch import Tensor
 
 from gfnet_pl.messages import follow
 
-THRESHOLD = 0.98
+THRESHOLD = 0.98  # the lowest border
+CHANCE = 0.02  # share of pictures that may have a twin by chance, among the pictures of other classes and groups
 
 Ints = npt.NDArray[np.int64]
 
@@ -38,6 +41,10 @@ _BLANK = 0.1  # a thumbnail's length, in grey levels, below which there is nothi
 _SLACK = 2e-3  # above the rounding of a product in bf16 or TF32, which a run may have set: the bound stays one
 _READ = 256  # pictures read at a time
 _QUERIES, _POOL = 512, 2048  # a block of pairs, 4 MiB of float32: it stays in a core's cache
+_HIGHEST = 0.999  # the highest border: a copy that was saved again is above it
+_COPIES = 10  # of a picture under other classes, on average: as many do not move the border
+_PAIRED = 2_000  # pictures of which the border takes all pairs, some tenths of a second
+_FEWEST_PAIRS = 200  # below that, a few copies would be taken for what chance does
 _TRAINED_PER_EVALUATED = 20  # in `leak_share`: 21,000 pictures are read in a second or two
 
 
@@ -104,13 +111,49 @@ def _digests(pixels: npt.NDArray[np.uint8]) -> list[int]:
     return [int.from_bytes(hashlib.blake2b(picture, digest_size=8).digest(), "little") for picture in pixels]
 
 
-def nearest_twins(prints: Prints, queries: npt.ArrayLike, pool: npt.ArrayLike) -> tuple[Ints, npt.NDArray[np.float32]]:
+def border_of(prints: Prints, kinds: npt.ArrayLike) -> float:
+    """The correlation from which two pictures are twins, by how alike different pictures are in these data.
+
+    Pictures of different classes, and of different groups where these are known, are no copies of each other. Fisher's
+    z, the inverse hyperbolic tangent of a correlation, is nearly normal: two quantiles of it say where one picture in
+    fifty would find such a picture by chance, among all of them. The quantiles are those of the 10 N and 100 N most
+    similar pairs, so that some wrong labels do not count, nor a picture that was copied into ten other classes.
+
+    Args:
+        prints: Of N pictures.
+        kinds: (N, K) codes: pictures are different if none of their codes is the same; see `groups.kinds_of`.
+
+    Returns:
+        0.98 to 0.999; 0.98 where there are too few pairs of different pictures.
+    """
+    kinds = np.asarray(kinds, np.int64)
+    seen = np.flatnonzero(prints.outlines.any(1).numpy())  # not the blank ones
+    count = len(seen)
+    if count > _PAIRED:
+        seen = np.random.default_rng(0).choice(seen, _PAIRED, replace=False)
+    different = (kinds[seen][:, None] != kinds[seen]).all(2)
+    if np.count_nonzero(different) < _FEWEST_PAIRS:
+        return THRESHOLD
+    thumbnails = _thumbnails(prints, seen)
+    correlations = (thumbnails @ thumbnails.T).numpy()[different]
+    few = min(0.1, _COPIES / count)
+    many = min(0.5, 10 * few)
+    of_many, of_few = np.arctanh(np.quantile(correlations, [1 - many, 1 - few]).clip(-_HIGHEST, _HIGHEST))
+    score_of_many, score_of_few, score = (-NormalDist().inv_cdf(share) for share in (many, few, CHANCE / count))
+    z = of_few + (of_few - of_many) / (score_of_few - score_of_many) * (score - score_of_few)
+    return float(np.tanh(z).clip(THRESHOLD, _HIGHEST))
+
+
+def nearest_twins(
+    prints: Prints, queries: npt.ArrayLike, pool: npt.ArrayLike, border: float = THRESHOLD
+) -> tuple[Ints, npt.NDArray[np.float32]]:
     """Finds each query's best twin among `pool`; a picture is never its own.
 
     Args:
         prints: Of N pictures.
         queries: (Q,) positions.
         pool: (P,) positions; may share some with `queries`.
+        border: The least correlation of twins, see `border_of`.
 
     Returns:
         (Q,) position of the twin, -1 where there is none; and (Q,) its correlation, exactly 1 where all pixels are
@@ -118,19 +161,23 @@ def nearest_twins(prints: Prints, queries: npt.ArrayLike, pool: npt.ArrayLike) -
     """
     queries, pool = np.ascontiguousarray(queries, np.int64), np.ascontiguousarray(pool, np.int64)
     twin, best = np.full(len(queries), -1), np.zeros(len(queries), np.float32)
-    for asked, offered, correlation in _close(prints, queries, pool):
+    for asked, offered, correlation in _close(prints, queries, pool, border):
         correlation[queries[asked][:, None] == pool[offered]] = 0
         choice = correlation.argmax(1)
         value = correlation[np.arange(len(asked)), choice]
-        better = (value >= THRESHOLD) & (value > best[asked])
+        better = (value >= border) & (value > best[asked])
         best[asked[better]], twin[asked[better]] = value[better], pool[offered[choice[better]]]
     best = np.minimum(best, np.nextafter(np.float32(1), np.float32(0)))  # 1 says that the pixels are equal
     equal = _equals(prints.digests, queries, pool)
     return np.where(equal >= 0, equal, twin), np.where(equal >= 0, np.float32(1), best)
 
 
-def clusters(prints: Prints) -> Ints:
+def clusters(prints: Prints, border: float = THRESHOLD) -> Ints:
     """Puts twins together, and the twins of twins: a video, or all copies of a picture, becomes one cluster.
+
+    Args:
+        prints: Of N pictures.
+        border: The least correlation of twins, see `border_of`.
 
     Returns:
         (N,) the cluster of each picture, named by the position of its first picture; a picture without a twin is alone
@@ -141,8 +188,8 @@ def clusters(prints: Prints) -> Ints:
     sets = _Sets(len(everyone))
     for position in np.flatnonzero(first[copies] != everyone):
         sets.join(first[copies[position]], position)
-    for rows, columns, correlation in _close(prints, everyone, everyone, once=True):
-        near = correlation >= THRESHOLD
+    for rows, columns, correlation in _close(prints, everyone, everyone, border, once=True):
+        near = correlation >= border
         # Each round joins every cluster that has a link out of it to another, so that their number halves at least:
         # a few rounds and a few joins do for a block in which a million pairs may be twins.
         while (links := near & (sets.of[rows][:, None] != sets.of[columns])).any():
@@ -154,13 +201,26 @@ def clusters(prints: Prints) -> Ints:
     return first[member]
 
 
+class Leaked(NamedTuple):
+    """The share of evaluated pictures with a twin among those trained on, and the border that was taken for twins."""
+
+    share: float
+    border: float
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether it is worth a warning: where pictures look alike, some have a twin by chance."""
+        return self.share > (0.01 if self.border == THRESHOLD else 2.5 * CHANCE)
+
+
 def leak_share(
     images: npt.NDArray[np.uint8],
     rows: npt.ArrayLike,
     evaluated: npt.ArrayLike,
     trained: npt.ArrayLike,
+    kinds: npt.ArrayLike | None = None,
     limit: int = 1_000,
-) -> float:
+) -> Leaked:
     """The share of evaluated pictures with a twin among those trained on, cheaply: `fit` asks this of every run.
 
     A sample of the evaluated pictures alone would give the share to within 3 percentage points. Training pictures are
@@ -173,26 +233,33 @@ def leak_share(
         rows: (N,) row of each picture, -1 where it is broken: it is left out.
         evaluated: (E,) positions in `rows`.
         trained: (T,) positions in `rows`.
+        kinds: (N, K) codes as for `border_of`. Default: the lowest border.
         limit: Evaluated pictures that are looked at, at most.
 
     Returns:
-        0 to 1; 0 where nothing is evaluated.
+        The share is 0 where nothing is evaluated.
     """
     rows, rng = np.asarray(rows, np.int64), np.random.default_rng(0)
     queries, pool = (
-        _sample(rng, rows[np.asarray(part, np.int64)], most)
+        _sample(rng, rows, np.asarray(part, np.int64), most)
         for part, most in ((evaluated, limit), (trained, limit * _TRAINED_PER_EVALUATED))
     )
     if not len(queries):
-        return 0.0
-    prints = fingerprints(images, np.concatenate([queries, pool]))
-    twin, _ = nearest_twins(prints, np.arange(len(queries)), np.arange(len(queries), len(queries) + len(pool)))
-    return float((twin >= 0).mean())
+        return Leaked(0.0, THRESHOLD)
+    compared = np.concatenate([queries, pool])
+    prints = fingerprints(images, rows[compared])
+    border = THRESHOLD if kinds is None else border_of(prints, np.asarray(kinds, np.int64)[compared])
+    twin, _ = nearest_twins(prints, np.arange(len(queries)), np.arange(len(queries), len(compared)), border)
+    return Leaked(float((twin >= 0).mean()), border)
 
 
-def _sample(rng: np.random.Generator, rows: Ints, most: int) -> Ints:
-    rows = rows[rows >= 0]
-    return np.sort(rng.choice(rows, most, replace=False)) if len(rows) > most else rows
+def _sample(rng: np.random.Generator, rows: Ints, positions: Ints, most: int) -> Ints:
+    """Positions of at most `most` pictures that are not broken, in the order of their rows."""
+    positions = positions[rows[positions] >= 0]
+    if len(positions) <= most:
+        return positions
+    chosen = rng.choice(positions, most, replace=False)
+    return chosen[np.argsort(rows[chosen], kind="stable")]
 
 
 class _Sets:
@@ -214,7 +281,7 @@ class _Sets:
 
 
 def _close(
-    prints: Prints, queries: Ints, pool: Ints, *, once: bool = False
+    prints: Prints, queries: Ints, pool: Ints, border: float, *, once: bool = False
 ) -> Iterator[tuple[Ints, Ints, npt.NDArray[np.float32]]]:
     """Yields (a,) indices of `queries`, (b,) of `pool` and their (a, b) correlations; every twin is in one of these.
 
@@ -225,9 +292,9 @@ def _close(
         asked = prints.outlines[torch.from_numpy(queries[start : start + _QUERIES])]
         for offset in range(start if once else 0, len(pool), _POOL):
             bound = asked @ outlines[offset : offset + _POOL].T
-            if bound.amax() < THRESHOLD - _SLACK:
+            if bound.amax() < border - _SLACK:
                 continue
-            near = bound >= THRESHOLD - _SLACK
+            near = bound >= border - _SLACK
             rows, columns = (near.any(1).nonzero()[:, 0].numpy() + start, near.any(0).nonzero()[:, 0].numpy() + offset)
             correlation = _thumbnails(prints, queries[rows]) @ _thumbnails(prints, pool[columns]).T
             yield rows, columns, correlation.numpy()

@@ -8,6 +8,9 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
 
@@ -57,6 +60,20 @@ def assign_groups(
             picture._replace(group=f"cluster{number:06}") for picture, number in zip(pictures, clusters(), strict=True)
         ]
     return _matches(pictures, rule)
+
+
+def kinds_of(pictures: Sequence[Picture]) -> npt.NDArray[np.int64]:
+    """(N, 2) numbers of each picture's class and of its group, for `duplicates.border_of`.
+
+    A picture whose group is not known has one of its own.
+    """
+    labels = {label: number for number, label in enumerate({picture.label for picture in pictures})}
+    groups = {group: number for number, group in enumerate({picture.group for picture in pictures})}
+    codes = [
+        (labels[picture.label], groups[picture.group] if picture.group else -1 - place)
+        for place, picture in enumerate(pictures)
+    ]
+    return np.array(codes, np.int64).reshape(-1, 2)
 
 
 def _matches(pictures: Sequence[Picture], rule: str) -> list[Picture]:

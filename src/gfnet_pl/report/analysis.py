@@ -16,6 +16,7 @@ from torch import Tensor
 from gfnet_pl.data.batches import channels_first
 from gfnet_pl.data.collection import Collection, collect
 from gfnet_pl.data.duplicates import leak_share
+from gfnet_pl.data.groups import kinds_of
 from gfnet_pl.data.splits import EVALUATED
 from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import Floats, Ints
@@ -213,9 +214,9 @@ def _collection(run: Run) -> Collection | Missing:
 
 def _leaks(found: Collection) -> dict[str, float]:
     splits = np.array([picture.split for picture in found.pictures])
-    trained = np.flatnonzero(splits == "train")
+    trained, kinds = np.flatnonzero(splits == "train"), kinds_of(found.pictures)
     return {
-        split: leak_share(found.images, found.rows, np.flatnonzero(splits == split), trained)
+        split: leak_share(found.images, found.rows, np.flatnonzero(splits == split), trained, kinds).share
         for split in EVALUATED
         if (splits == split).any()
     }
