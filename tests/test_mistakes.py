@@ -44,7 +44,8 @@ OUT_OF_RANGE = {
     "overfit_batches": (1, 0.5),
     "reload_dataloaders_every_n_epochs": (-1,),
     "use_distributed_sampler": (True,),
-    "val_check_interval": (0, 0.0, 1.5, -1),
+    "max_time": ("x", "00:00:99", "1h"),
+    "val_check_interval": (0, 0.0, 1.5, -1, "x"),
 }
 IN_RANGE = {
     "accumulate_grad_batches": (1, 8),
@@ -58,6 +59,7 @@ IN_RANGE = {
     "max_epochs": (1, -1),
     "max_steps": (1, -1),
     "num_sanity_val_steps": (-1, 0, 2),
+    "max_time": ("00:00:10:00", {"minutes": 1}, None),
     "val_check_interval": (0.25, 7, "00:00:10:00", {"minutes": 1}, None),
 }
 NET = {

@@ -153,6 +153,8 @@ class GFNetClassifier(LightningModule):
         check_range("model.warmup_epochs", self.warmup_epochs, least=0)
         if self.classes is not None and len(set(self.classes)) != max(1, len(self.classes)):
             raise UserError("model.classes: name each class, and each once; or leave it out")
+        if self.pretrained and self.classes is None:
+            read_authors_weights(Path(self.pretrained))  # they are loaded when the net is built, into a run's folder
         arguments = signature(GFNet).bind(**self.net_arguments)
         arguments.apply_defaults()
         try:

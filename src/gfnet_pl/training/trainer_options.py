@@ -5,6 +5,7 @@ option of its Trainer stands in exactly one of the three tables; a test compares
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -35,6 +36,10 @@ def _batches(*, or_none: bool) -> Values:
     return Values(holds, f"{words}{', or 0 for none' if or_none else ''}")
 
 
+def _is_time(value: object) -> bool:
+    return not isinstance(value, str) or bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value.strip()))
+
+
 CHECKED = {
     "accumulate_grad_batches": _at_least(1),
     "check_val_every_n_epoch": _at_least(1),
@@ -46,13 +51,14 @@ CHECKED = {
     "log_every_n_steps": _at_least(1),
     "max_epochs": _at_least(1, -1),
     "max_steps": _at_least(1, -1),
+    "max_time": Values(_is_time, "a time as DD:HH:MM:SS"),
     "min_epochs": _at_least(0),
     "min_steps": _at_least(0),
     "num_nodes": _at_least(1),
     "num_sanity_val_steps": _at_least(0, -1),
     "reload_dataloaders_every_n_epochs": _at_least(0),
     "val_check_interval": Values(
-        lambda value: not isinstance(value, int | float) or _batches(or_none=False).holds(value),
+        lambda value: _batches(or_none=False).holds(value) if isinstance(value, int | float) else _is_time(value),
         f"{_batches(or_none=False).words}, or a time as DD:HH:MM:SS",
     ),
 }
@@ -80,7 +86,6 @@ BY_LIGHTNING = {
     "gradient_clip_algorithm",
     "inference_mode",
     "logger",
-    "max_time",
     "model_registry",
     "plugins",
     "precision",
