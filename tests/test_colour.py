@@ -51,7 +51,7 @@ def unseen(capsys):
 def test_colour_and_fit_are_the_same_in_fit_test_predict_and_the_report(fit, coloured, capsys, monkeypatch):
     monkeypatch.setattr("gfnet_pl.report.analysis.umap_map", lambda points: np.zeros((len(points), 2), np.float32))
     augment = ["--data.augment.brightness=0.1", "--data.augment.contrast=0.2", "--data.augment.rotation=10"]
-    assert main([*fit, "--data.colour=true", "--data.fit=letterbox", *augment]) == 0
+    assert main([*fit, "--data.fit=letterbox", *augment]) == 0  # without a config, colour is chosen because it tells
     checkpoint = Checkpoint.load(newest_run().checkpoint_to_test())
     assert checkpoint.canvas.shape == (16, 16, 3)
     assert checkpoint.canvas.fit == "letterbox"
@@ -125,7 +125,7 @@ def test_augmentation_keeps_the_colours_together():
 
 
 def test_a_net_of_other_channels_than_the_data_is_named(coloured, fit, capsys):
-    assert main([*fit, "--model.in_channels=3"]) == 2
+    assert main([*fit, "--data.colour=false", "--model.in_channels=3"]) == 2
     assert "model.in_channels follows data.colour: give that one" in capsys.readouterr().err
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_epochs=1

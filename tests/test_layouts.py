@@ -331,6 +331,7 @@ def test_pictures_in_lists_files_sorted_by_path_and_follows_no_link_to_a_folder(
         (lambda folder: write_grey(folder / "a.png"), r"data.root: .*a.png is not a folder"),
         (lambda folder: folder, r"no class folder with pictures in .*; expected <class>/\*.png"),
         (lambda folder: write_grey(folder / "ant_test.png").parent, "no class folder with pictures"),
+        (lambda folder: (folder / "a.zip").touch() or folder, "or give the .zip itself"),
     ],
 )
 def test_a_root_that_is_none_says_what_is_expected(tmp_path, make, message):

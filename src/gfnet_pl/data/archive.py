@@ -59,7 +59,9 @@ def _unpacked(archive: Path) -> Path:
     try:
         found = archive.stat()
     except OSError as error:
-        raise UserError(f"{archive} cannot be read ({error.strerror}); check the name") from None
+        raise UserError(
+            f"{archive} cannot be read ({error.strerror}); check the name, or give the new one if it has moved"
+        ) from None
     real = os.path.realpath(archive)
     name = f"{archive.stem}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}"
     folder = cache_folder() / "unpacked" / name
@@ -109,7 +111,8 @@ def _unpack(archive: Path, folder: Path, stamp: dict[str, object]) -> None:
         raise UserError(f"{archive} cannot be unpacked here ({one_line(error)}); {_ADVICE}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    log.info("%s: %s entries unpacked into %s", archive, f"{len(entries):,}", folder)
+    files = sum(not entry.is_dir() for entry, _ in entries)
+    log.info("%s: %s files unpacked into %s", archive, f"{files:,}", folder)
     if links:
         log.warning("%s: links in it are left out: %s, first %s", archive, f"{len(links):,}", links[0])
 

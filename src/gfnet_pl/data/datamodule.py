@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 _TOLD = 40  # classes in a log line; more are only in TensorBoard
 _SEEN = 1.25  # a picture that is stretched by more looks wrong
-_GLANCED_AT = 40  # pictures: fit asks of every run whether they have colours, and large ones take 0.05 s each
+_GLANCED_AT = 40  # pictures: fit asks this of every run, and large ones take 0.05 s each
 SYNTHETIC = "embedded data: synthetic, rendered hand signs"
 
 
@@ -355,7 +355,7 @@ class ImageDataModule(LightningDataModule):
         """Says if pictures lose their shapes or their colours here, and how they would keep them."""
         paths = [self._folder / picture.path for picture in self.pictures]
         if self.canvas.fit == "stretch":
-            ratios = aspect_ratios(paths)
+            ratios = aspect_ratios(paths, _GLANCED_AT)
             change = ratios * self.canvas.height / self.canvas.width
             if share := float((np.maximum(change, 1 / change) > _SEEN).mean()) if len(ratios) else 0.0:
                 log.info(

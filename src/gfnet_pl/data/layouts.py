@@ -85,6 +85,7 @@ def scan(root: Path, classes: Sequence[str] | None = None, *, known: Sequence[st
         splits = _split_folders(tree, to_train=known is None)
         folder = root
         where = f"no class folder with pictures in {root / splits.get('train', '')}; expected <class>/*.png"
+        where += ", or give the .zip itself" if ".zip" in tree.others else ""
         pictures = [picture for split, name in splits.items() for picture in _class_folders(tree, name, split, empty)]
         pictures = tree.without_repeats(pictures)
         left_out = tree.left_out + [

@@ -7,6 +7,7 @@ exported network and a browser all normalise images in the same way.
 Axes: B images, H x W tokens, N = H * W, C channels.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal, Self
@@ -118,9 +119,14 @@ def check_arguments(
     if height % patch_size or width % patch_size:
         raise ValueError(
             f"image_size {height} x {width} cannot be cut into patches of {patch_size} x {patch_size}: "
-            "use a patch_size that divides both, or resize the images"
+            f"use a patch_size that divides both, such as {_nearest_divisor(height, width, patch_size)}"
         )
     stored_size((height // patch_size, width // patch_size), filter_size)
+
+
+def _nearest_divisor(height: int, width: int, patch_size: int) -> int:
+    common = math.gcd(height, width)
+    return min((size for size in range(1, common + 1) if common % size == 0), key=lambda size: abs(size - patch_size))
 
 
 class GFNet(nn.Module):
