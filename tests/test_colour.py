@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def coloured(tmp_path):
 
 @pytest.fixture
 def fit(coloured, workplace):
-    data = [f"--data.root={coloured}", "--data.batch_size=8", "--data.val_fraction=0.25"]
+    data = [f"--data.root={coloured}", "--data.batch_size=8", "--data.val_fraction=0.25", "--data.epoch_size=48"]
     return ["fit", *TINY_NET, *QUIET, *data, "--trainer.max_epochs=4", "--model.lr=0.01", "--model.warmup_epochs=1"]
 
 
@@ -51,7 +52,10 @@ def unseen(capsys):
 def test_colour_and_fit_are_the_same_in_fit_test_predict_and_the_report(fit, coloured, capsys, monkeypatch):
     monkeypatch.setattr("gfnet_pl.report.analysis.umap_map", lambda points: np.zeros((len(points), 2), np.float32))
     augment = ["--data.augment.brightness=0.1", "--data.augment.contrast=0.2", "--data.augment.rotation=10"]
-    assert main([*fit, "--data.fit=letterbox", *augment]) == 0  # without a config, colour is chosen because it tells
+    archive = shutil.make_archive("coloured", "zip", coloured)
+    # Without a config, colour is chosen because it tells.
+    assert main([*fit, f"--data.root={archive}", "--data.fit=letterbox", *augment]) == 0
+    assert f"root: {archive}\n" in (newest_run().path / "config.yaml").read_text()
     checkpoint = Checkpoint.load(newest_run().checkpoint_to_test())
     assert checkpoint.canvas.shape == (16, 16, 3)
     assert checkpoint.canvas.fit == "letterbox"
