@@ -1,3 +1,4 @@
+import pickle
 import re
 
 import numpy as np
@@ -107,6 +108,16 @@ def test_a_picture_of_the_splits_that_is_gone_is_left_out_and_named(pictures, tm
 def test_options_out_of_range_are_named(options, message):
     with pytest.raises(UserError, match=message):
         module("x", **options)
+
+
+def test_a_worker_that_is_spawned_gets_the_rows_of_its_set_and_no_more(pictures):
+    data = module(pictures)
+    data.setup("fit")
+    loader = data.val_dataloader()
+    again = pickle.loads(pickle.dumps(loader.dataset))
+    assert len(again.images) == len(again) == 6 < len(loader.dataset.images)
+    for one, other in zip([again[draw] for draw in loader.sampler], loader, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_one_class_alone_is_nothing_to_learn_from(pictures):

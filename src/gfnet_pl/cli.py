@@ -49,7 +49,7 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:
         with suppress(OSError, ValueError):  # a test's stream is no file
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes out the rest when it ends
-        return 128 + signal.SIGPIPE
+        return 141  # 128 + SIGPIPE, which Windows has not
     except KeyboardInterrupt:
         return _end("stopped", 128 + signal.SIGINT)
     except Exception as error:

@@ -1,12 +1,14 @@
 """Files that are always replaced as a whole, locks, paths, and the folder for files that can be made again."""
 
 import csv
+import errno
 import logging
 import os
 import re
+import secrets
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +16,7 @@ from gfnet_pl.errors import UserError, one_line
 
 log = logging.getLogger(__name__)
 
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL}  # of flock
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # Path makes one slash of two; "C:/" is no scheme
 
 
@@ -70,8 +73,18 @@ def refuse_url(key: str, name: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds the lock beside `path`; the system frees it when the process ends, however it ends."""
+def locked(path: Path) -> Iterator[Path]:
+    """Holds the lock beside `path`; the system frees it when the process ends, however it ends.
+
+    Some network file systems have no locks. There, one line says so, and nobody waits: two processes may do the same
+    work at once, each under another name.
+
+    Args:
+        path: The file or folder that is about to be replaced.
+
+    Yields:
+        The name beside `path` under which to write what will replace it.
+    """
     from filelock import FileLock, Timeout  # here, because `gfnet --help` locks nothing
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,12 +92,34 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        log.info("cache: waiting for another run that builds %s", path)
-        lock.acquire()
+        if _can_lock(path.parent):
+            log.info("cache: waiting for another run that builds %s", path)
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        if not isinstance(error, NotImplementedError) and error.errno not in _NO_LOCKS:
+            raise
+    if not lock.is_locked:
+        log.warning("%s: its file system has no locks: runs that begin at once do the same work", path.parent)
+        yield path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
+        return
     try:
-        yield
+        yield path.with_name(f"{path.name}.partial")
     finally:
         lock.release()
+
+
+def _can_lock(folder: Path) -> bool:
+    """Whether a lock that nobody else can hold is given: older versions of filelock take any failure for a held one."""
+    from filelock import FileLock
+
+    probe = folder / f".{secrets.token_hex(8)}.lock"
+    try:
+        with FileLock(probe, blocking=False):
+            return True
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
@@ -104,23 +139,33 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def replacing(
+    path: Path, mode: str = "w", *, partial: Path | None = None, instead: Iterable[Path] = ()
+) -> Iterator[IO[Any]]:
     """Opens a new file beside `path` that replaces it at the end. After an error, the old file is unchanged.
 
     Args:
         path: The file to replace, or to make. Its folder must exist.
         mode: "w" for UTF-8 text whose line ends are not converted, "wb" for bytes, "wb+" to also read them back.
+        partial: The new file's name until then. Default: that of `path`, and ".partial".
+        instead: Names to take, the first that can be, where the system does not let `path` be replaced: on Windows, a
+            file that a process has mapped.
 
     Yields:
         The new file, open.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = partial or path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)  # of a process that was killed: one that lives on in it must not write into ours
     text: dict[str, str] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         with partial.open(mode, **text) as file:  # type: ignore[call-overload]  # the mode is not a literal
             yield file
-        os.replace(partial, path)
+        *others, last = path, *instead
+        for target in others:
+            with suppress(PermissionError):
+                os.replace(partial, target)
+                return
+        os.replace(partial, last)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -69,9 +69,9 @@ def _unpacked(archive: Path) -> Path:
     if _stamp(folder) == stamp:
         return folder
     try:
-        with locked(folder):
+        with locked(folder) as partial:
             if _stamp(folder) != stamp:  # another run may have unpacked it in the meantime
-                _unpack(archive, folder, stamp)
+                _unpack(archive, folder, partial, stamp)
     except OSError as error:
         raise UserError(
             f"{archive} cannot be unpacked into {folder.parent} ({error.strerror or one_line(error)}); set "
@@ -87,9 +87,8 @@ def _stamp(folder: Path) -> object:
         return None
 
 
-def _unpack(archive: Path, folder: Path, stamp: dict[str, object]) -> None:
+def _unpack(archive: Path, folder: Path, partial: Path, stamp: dict[str, object]) -> None:
     """Called with the lock held."""
-    partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     try:
         with zipfile.ZipFile(archive) as file:
@@ -102,9 +101,10 @@ def _unpack(archive: Path, folder: Path, stamp: dict[str, object]) -> None:
                     with file.open(entry) as source, target.open("wb") as copy:
                         shutil.copyfileobj(source, copy, 2**20)
         (partial / _RECORD).write_text(json.dumps(stamp), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        if _stamp(folder) != stamp:  # without locks, another run may have unpacked it in the meantime
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.rename(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{archive} is no .zip, or a damaged one ({one_line(error)}); get it again") from None
     except (NotImplementedError, RuntimeError) as error:  # the latter asks for a password

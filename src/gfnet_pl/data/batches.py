@@ -55,6 +55,10 @@ class ImageArray(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a memory map, only the rows of this set: where workers are spawned (macOS, Windows), each gets a copy."""
+        return self.__dict__ | {"images": self.images[self.rows], "rows": np.arange(len(self.rows))}
+
     def __getitem__(self, draw: Draw) -> Batch:
         if self.copy is None:
             images = torch.from_numpy(self.images[self.rows[draw.images]])

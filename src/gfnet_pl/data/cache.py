@@ -83,13 +83,13 @@ def cached_images(folder: Path, paths: Sequence[str], canvas: Canvas, *, home: P
     home = home or cache_folder() / "images"
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     path = home / f"{name}-{canvas.name}.images"
-    with suppress(OSError, _Unusable):  # what is wrong is said below, under the lock
-        file = _CacheFile(path, canvas)
-        if (served := file.serve(paths, stamps)) and file.check():
-            return served
+    for file in _existing(path):
+        with suppress(OSError, _Unusable):  # what is wrong is said below, under the lock
+            if served := _served(file, paths, stamps, canvas):
+                return served
     try:
-        with locked(path):
-            return _current(path, folder, paths, stamps, canvas)
+        with locked(path) as partial:
+            return _current(path, partial, folder, paths, stamps, canvas)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = "with more room" if full else "that can be written"
@@ -153,33 +153,69 @@ class _CacheFile:
         rows[is_broken] = -1
         return Cached(self.images, rows, broken)
 
-    def check(self) -> bool:
-        """Whether the pixels are those that were written."""
-        return _digests(self.images) == self._digests
+    def check(self) -> None:
+        """Raises _Unusable unless the pixels are those that were written."""
+        if _digests(self.images) != self._digests:
+            raise _Unusable("its pixels are damaged")
+
+    def close(self) -> None:
+        """Ends the mapping if nobody has the images: until then, Windows does not let the file be replaced."""
+        del self.images
+        with suppress(BufferError):
+            self._map.close()
 
 
-def _current(path: Path, folder: Path, paths: Sequence[str], stamps: Stamps, canvas: Canvas) -> Cached:
+def _names(path: Path) -> list[Path]:
+    """The usual name, and others for Windows, where a file that a process has mapped cannot be replaced."""
+    return [path, *(path.with_name(f"{path.stem}.{number}{path.suffix}") for number in range(2, 10))]
+
+
+def _existing(path: Path) -> list[Path]:
+    """The files of these names, the newest first."""
+    times = {}
+    for name in _names(path):
+        with suppress(OSError):  # what is wrong is said when the file is written
+            times[name] = name.stat().st_mtime_ns
+    return sorted(times, key=lambda name: times[name], reverse=True)
+
+
+def _served(name: Path, paths: Sequence[str], stamps: Stamps, canvas: Canvas) -> Cached | None:
+    """A function of its own, so that what is not served is mapped no longer."""
+    file = _CacheFile(name, canvas)
+    served = file.serve(paths, stamps)
+    if served:
+        file.check()
+    return served
+
+
+def _current(path: Path, partial: Path, folder: Path, paths: Sequence[str], stamps: Stamps, canvas: Canvas) -> Cached:
     """Called with the lock held: what another run has built in the meantime, or a new file that reuses the old one."""
     old: _CacheFile | None = None
-    try:
-        old = _CacheFile(path, canvas)
-        if not old.check():
-            raise _Unusable("its pixels are damaged")
-        if served := old.serve(paths, stamps):
-            return served
-    except FileNotFoundError:
-        pass
-    except _Unusable as reason:
-        old = None
-        log.info("cache: %s is built again: %s", path, reason)
-    _build(path, folder, dict(zip(paths, stamps.tolist(), strict=True)), old, canvas)
-    file = _CacheFile(path, canvas)
-    served = file.serve(paths, stamps)
+    for name in _existing(path):
+        try:
+            old = _CacheFile(name, canvas)
+            old.check()
+            if served := old.serve(paths, stamps):
+                return served
+            break
+        except FileNotFoundError:  # somebody has just deleted it
+            continue
+        except _Unusable as reason:
+            old = None
+            log.info("cache: %s is built again: %s", name, reason)
+    _build(path, partial, folder, dict(zip(paths, stamps.tolist(), strict=True)), old, canvas)
+    newest, *others = _existing(path)
+    for name in others:
+        with suppress(OSError):  # another run has it mapped
+            name.unlink()
+    served = _CacheFile(newest, canvas).serve(paths, stamps)
     assert served is not None, "what was just built has what was asked for"
     return served
 
 
-def _build(path: Path, folder: Path, asked: dict[str, list[int]], old: _CacheFile | None, canvas: Canvas) -> None:
+def _build(
+    path: Path, partial: Path, folder: Path, asked: dict[str, list[int]], old: _CacheFile | None, canvas: Canvas
+) -> None:
     """Writes a new file beside `path` and renames it: the old one's pictures that are still so, then the others."""
     began = time.monotonic()
     kept = _still_there(old, folder, asked) if old else np.empty(0, np.int64)
@@ -187,7 +223,7 @@ def _build(path: Path, folder: Path, asked: dict[str, list[int]], old: _CacheFil
     new = list(asked.keys() - set(held)) if held else list(asked)
     new.sort()  # neighbours on disk are read one after another
     record: dict[str, Any] = {"folder": str(folder), "decoding": decoding(), "paths": held + new}
-    with replacing(path, "wb+") as file:
+    with replacing(path, "wb+", partial=partial, instead=_names(path)[1:]) as file:
         broken = {}
         if old:
             block = max(1, _BLOCK // canvas.bytes)
@@ -201,14 +237,16 @@ def _build(path: Path, folder: Path, asked: dict[str, list[int]], old: _CacheFil
                 _write(file, chunk.images)
                 row += len(chunk.images)
         file.flush()
-        pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        record["digests"] = _digests(np.frombuffer(pixels, np.uint8))
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pixels:
+            record["digests"] = _digests(np.frombuffer(pixels, np.uint8))
         stamps = [*(old.stamps[kept].tolist() if old else []), *(asked[name] for name in new)]
         record["sizes"], record["mtimes"] = zip(*stamps, strict=True)
         record["broken"] = broken
         text = json.dumps(record).encode()
         file.write(text)
         file.write(_LAST_LINE.format(FORMAT, len(text), hashlib.sha256(text).hexdigest()).encode())
+        if old:
+            old.close()
     seconds = time.monotonic() - began
     log.info("cache: %s pictures decoded, %s kept, in %.1f s: %s", f"{len(new):,}", f"{len(held):,}", seconds, path)
 

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ class Checkpoint:
         if path.is_file() and not zipfile.is_zipfile(path):
             raise UserError(f"--ckpt_path: {path} is no checkpoint, or a damaged one")
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            mapped = sys.platform != "win32"  # there, a resumed run could not replace a mapped file
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except FileNotFoundError:
             raise UserError(f"--ckpt_path: {path} does not exist") from None
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:

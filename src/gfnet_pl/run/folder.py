@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ CONFIG = "config.yaml"
 PREDICTIONS = "predictions.csv"
 CURVE = "curve"  # the stage of the nets that `gfnet curve` trains
 _CHECKPOINTS = "checkpoints"
+_DEVICES = re.compile("con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)  # no folder can have these names on Windows
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,10 @@ class RunFolder:
 
 def run_of(checkpoint: Path) -> RunFolder | None:
     """The run in whose folder a checkpoint lies, relative to the current folder; None if it was moved out of it."""
-    folder = RunFolder(Path(os.path.relpath(checkpoint.absolute().parent.parent)))
+    path = checkpoint.absolute().parent.parent
+    with suppress(ValueError):  # on Windows, it may be on another drive
+        path = Path(os.path.relpath(path))
+    folder = RunFolder(path)
     return folder if folder.splits.is_file() else None
 
 
@@ -225,7 +230,7 @@ def new_run(stage: str) -> RunFolder:
     Raises:
         UserError: The name of the stage cannot be that of a folder, or is one in which runs would not be found.
     """
-    if not re.fullmatch(r"\w[\w.+=@ -]{0,98}(?<! )", stage):
+    if not re.fullmatch(r"\w[\w.+=@ -]{0,98}(?<![ .])", stage) or re.fullmatch(_DEVICES, stage.partition(".")[0]):
         raise UserError(
             f"stage: {stage!r} cannot name a folder below {RUNS}; begin with a letter or digit, go on with those and "
             ". _ - + = @"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -36,7 +37,10 @@ def data_root(checkpoint: Checkpoint) -> str | None:
     run = checkpoint.run
     sessions = read_sessions(run) if run else []
     began_in = str(sessions[0].get("folder", "")) if sessions else ""
-    relative = os.path.relpath(stored, began_in) if began_in and os.path.isabs(stored) else stored
+    relative = stored
+    if began_in and os.path.isabs(stored):
+        with suppress(ValueError):  # on Windows, they may be on two drives
+            relative = os.path.relpath(stored, began_in)
     tops = [Path(), Path(began_in), *([run.path.absolute().parents[2]] if run else [])]
     paths = [Path(stored), *(top / relative for top in tops if not relative.startswith(".."))]
     return os.path.abspath(next((path for path in paths if path.exists()), paths[-1] if run else paths[0]))
