@@ -251,14 +251,6 @@ def test_without_an_unseen_set_nothing_is_promised(run, no_umap):
     assert "Who is on these pictures is not known" in words["people"]
 
 
-def test_one_class_alone_has_a_page(run, no_umap):
-    train("pictures", "--stage=one", "--data.classes=[ant]")
-    assert main(["report"]) == 0
-    words = sections(Path("runs/one/version_0/report.html"))
-    assert "There is none: every evaluated picture is right." in words["errors"]
-    assert "No two classes were mistaken for each other" in words["overlap"]
-
-
 def test_a_set_with_one_picture_and_a_class_with_none_have_a_page(run, no_umap):
     for path in [*Path("pictures/Test").glob("*/*.png")][1:]:
         path.unlink()

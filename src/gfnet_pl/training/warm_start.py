@@ -82,6 +82,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     transfers = again and has_other_classes(checkpoint, said)
     if subcommand == "fit" and not again:
         _refuse_what_is_gone(checkpoint)
+        _refuse_to_resume_on_others(checkpoint, said)
     taken = {"model.pretrained": None, "model.freeze": 0} | taken  # a run of version 0.1.0 does not have them
     if (run := taken.pop("data.emphasis_from", None)) and subcommand == "fit":  # a run of version 0.1.0
         taken["data.class_emphasis"] = confusion_emphasis(RunFolder(Path(run)))
@@ -167,9 +168,9 @@ def give_body(checkpoint: Checkpoint, model: GFNetClassifier) -> None:
         rows[here] = given[part][there].to(rows)
         given[part] = rows
     _load(checkpoint, model, own | given)
-    named = f" ({', '.join(stay[:_NAMED])}{', …' if len(stay) > _NAMED else ''})" if stay else ""
-    words = "other classes: of %d there, %d stay and keep their rows of the head%s; %d are new"
-    log.info(words, len(checkpoint.classes), len(stay), named, len(model.classes) - len(stay))
+    named = ", ".join(stay[:_NAMED]) + (", …" if len(stay) > _NAMED else "")
+    kept = f"{len(stay)} of them keep their rows of the head ({named})" if stay else "the head is new"
+    log.info("the data have %d classes, the checkpoint %d; %s", len(model.classes), len(checkpoint.classes), kept)
 
 
 def what_became_of(key: str) -> str:
@@ -198,6 +199,14 @@ def _refuse_what_is_gone(checkpoint: Checkpoint) -> None:
                 f"{checkpoint.path}: its run has {key} {had}, which this version no longer has; resume it with "
                 "gfnet_pl 0.1.0, or start again from its weights with another --stage"
             )
+
+
+def _refuse_to_resume_on_others(checkpoint: Checkpoint, said: dict[str, Any]) -> None:
+    if is_other_data(checkpoint, said) and "data.splits" not in said and has_other_classes(checkpoint, said):
+        raise UserError(
+            f"data.root: {said['data.root']} has other classes than {checkpoint.path}, which is of the stage "
+            f"{checkpoint.stage}, so that its run would be resumed; for a new run from its weights give another --stage"
+        )
 
 
 def _refuse_contradictions(
