@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from trees import LAYOUTS, write_classes, write_grey
+from trees import LAYOUTS, manifest, write_classes, write_grey
 
 from gfnet_pl.cli import main
 from gfnet_pl.data import archive
@@ -45,6 +45,13 @@ def test_it_is_unpacked_once_and_again_when_it_has_changed(tmp_path, caplog):
     assert opened(file) == first
     assert len(collect(str(file), canvas=Canvas(8, 8)).pictures) == 3
     assert sorted(os.listdir(first.parent)) == [first.name, f"{first.name}.lock"]
+
+
+def test_predict_takes_the_pictures_of_a_zip_with_a_manifest_too(tmp_path):
+    manifest(tmp_path / "data")
+    found = find_pictures([str(zipped(tmp_path / "data", tmp_path / "data.zip"))])
+    assert len(found) == 12
+    assert all(path.suffix == ".png" for path in found)
 
 
 def with_entry(file, name, *, attributes=0, content=b"x"):

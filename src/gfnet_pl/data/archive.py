@@ -36,10 +36,8 @@ def opened(source: Path) -> Path:
     Raises:
         UserError: The .zip is missing, damaged, encrypted or unsafe, or cannot be unpacked.
     """
-    if source.suffix.lower() != ".zip" or source.is_dir():
-        return source
-    folder = _unpacked(source)
-    return _manifest(folder) or folder
+    folder = unpacked(source)
+    return source if folder == source else _manifest(folder) or folder
 
 
 def _manifest(folder: Path) -> Path | None:
@@ -55,7 +53,10 @@ def _manifest(folder: Path) -> Path | None:
     return tables[0] if {"path", "label"} <= set(header) else None
 
 
-def _unpacked(archive: Path) -> Path:
+def unpacked(archive: Path) -> Path:
+    """The folder that a .zip unpacks to; any other path itself. Raises UserError as `opened` does."""
+    if archive.suffix.lower() != ".zip" or archive.is_dir():
+        return archive
     try:
         found = archive.stat()
     except OSError as error:

@@ -21,7 +21,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from gfnet_pl.data.archive import opened
+from gfnet_pl.data.archive import unpacked
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import Batch, ImageArray, ResumableLoader
 from gfnet_pl.data.canvas import Canvas, Fit
@@ -440,7 +440,7 @@ def find_pictures(paths: list[str]) -> list[Path]:
         if not path.strip():
             raise UserError("data.predict_paths: a path is empty: is the variable that it comes from unset?")
         refuse_url("data.predict_paths", path)
-        path = str(opened(Path(os.path.expanduser(path))))
+        path = str(unpacked(Path(os.path.expanduser(path))))
         if Path(path).is_dir():
             files = pictures_in(Path(path))
         elif Path(path).is_file():
