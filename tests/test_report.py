@@ -155,6 +155,13 @@ def test_the_page_says_every_set_s_figures_and_how_to_do_it_again(run, no_umap):
     assert metrics["checkpoint"]["sha256"] in words["again"]
     assert "dim 16, depth 2" in words["run"]
     assert "Twice as many pictures brought 4.1 points on unseen (95 %: 1.0 to 7.2)" in words["curves"]
+    first = [row.split(",") for row in (RUN / "losses.csv").read_text().splitlines()[1:]]
+    shown = [each for each in first if each[4]][:40]
+    assert len(shown) > 30
+    said = [f"given {label} , rather {instead} believed now:" for _, label, _, _, instead in shown]
+    places = [words["labels"].replace(" ,", ",").find(each.replace(" ,", ",")) for each in said]
+    assert min(places) > 0
+    assert words["labels"].index(shown[0][0]) < words["labels"].index(shown[1][0])
     assert "half 8 pictures per class, 2 people 50.0 %" in words["curves"]
     assert "missing" not in (RUN / "report.html").read_text().split('<section id="curves">')[1].split("</section>")[0]
 
@@ -187,6 +194,7 @@ def test_json_is_for_machines(run, no_umap, capsys):
     assert found["settings"]["model.dim"] == 16
     assert set(found["near_twins_in_training"]) == {"val", "test", "holdout", "unseen"}
     assert found["overlap"]["verdict"]
+    assert found["labels_to_check"]["pictures"] == 48
     assert not (RUN / "report.html").exists()
 
 
@@ -209,7 +217,7 @@ def test_pictures_that_are_gone_leave_the_figures_and_a_word(run, no_umap):
     assert main(["report"]) == 0
     words = sections()
     assert re.search(r"unseen new people, \d+ of 36 ", words["sets"])
-    for name in ("sets", "errors", "overlap", "filters"):
+    for name in ("sets", "errors", "labels", "overlap", "filters"):
         assert "The pictures are unavailable" in words[name], name
     assert "gain kernels block 1" in words["filters"]
 

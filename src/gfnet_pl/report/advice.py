@@ -77,7 +77,10 @@ def _people(run: Run) -> list[Step]:
 
 def _helps_most(run: Run, analysis: Analysis) -> list[Step]:
     """The one thing about the data that would help most; empty if nothing stands out."""
-    found = sorted([*_more_people(run), *_more_pictures(run), *_more_of_a_class(run)], key=lambda each: -each[0])
+    found = sorted(
+        [*_more_people(run), *_more_pictures(run), *_more_of_a_class(run), *_cleaner_labels(analysis)],
+        key=lambda each: -each[0],
+    )
     return [step for _, step in found[:1]]
 
 
@@ -114,6 +117,13 @@ def _more_of_a_class(run: Run) -> Iterator[tuple[float, Step]]:
         why += f"{of.recall.right} of {of.recall.images} are right ({percent(of.recall.share)}; mean {percent(mean)})."
         if lost >= _WORTH:
             yield lost, Step(f"What would help most: more pictures of {label}", why, link="classes")
+
+
+def _cleaner_labels(analysis: Analysis) -> Iterator[tuple[float, Step]]:
+    """The share of the pictures whose label is suspected: it costs as many points where the tested labels are alike."""
+    found = None if isinstance(analysis.pictures, Missing) else analysis.pictures.doubts
+    if found and found.share >= _WORTH:
+        yield found.share, Step("What would help most: cleaner labels", found.sentence, link="labels")
 
 
 def _find_out(run: Run) -> list[Step]:

@@ -33,6 +33,7 @@ from gfnet_pl.evaluation.overlap import (
 from gfnet_pl.evaluation.saliency import effective_receptive_field, integrated_gradients, receptive_radius
 from gfnet_pl.files import read_arrays
 from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.report.labels import Doubts, doubts
 from gfnet_pl.run.results import Results, SetResults
 from gfnet_pl.run.run import Run
 
@@ -139,6 +140,7 @@ class OfPictures:
         frequencies: (pairs, H, W // 2 + 1), how well a frequency separates the classes of each pair in `overlap`.
         field: (depth + 1, height, width) effective receptive field, and its radius (depth + 1,).
         worst: The worst errors, worst first.
+        doubts: Training pictures whose label is to be checked; None if the run did not keep what that takes.
     """
 
     images: Pixels
@@ -147,6 +149,7 @@ class OfPictures:
     frequencies: Floats
     field: tuple[Floats, Floats]
     worst: list[WorstError]
+    doubts: Doubts | None
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,7 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
         frequencies=_frequencies(net, everything, images, overlap.pairs),
         field=_field(net, everything, images),
         worst=_worst(net, run.results, images),
+        doubts=doubts(run, net, found),
     )
 
 

@@ -71,12 +71,16 @@ def _figures(run: Run) -> dict[str, Any]:
         **_of_pictures(analysis.pictures, run.results.classes),
         "filter_energy_by_radius": analysis.filters.energy.tolist(),
         "curves": run.curves,
+        "learning_curve": run.learning_curve and asdict(run.learning_curve),
     }
 
 
 def _of_pictures(part: OfPictures | Missing, classes: list[str]) -> dict[str, Any]:
     if isinstance(part, Missing):
-        return {name: {"missing": part.reason} for name in ("near_twins_in_training", "overlap", "receptive_radius")}
+        return {
+            name: {"missing": part.reason}
+            for name in ("near_twins_in_training", "overlap", "receptive_radius", "labels_to_check")
+        }
     overlap, (_, radius) = part.overlap, part.field
     return {
         "near_twins_in_training": part.leaks,
@@ -94,4 +98,10 @@ def _of_pictures(part: OfPictures | Missing, classes: list[str]) -> dict[str, An
             ],
         },
         "receptive_radius": radius.tolist(),
+        "labels_to_check": part.doubts
+        and {
+            "suspected": part.doubts.suspected,
+            "pictures": part.doubts.pictures,
+            "first": [each._asdict() for each in part.doubts.first],
+        },
     }

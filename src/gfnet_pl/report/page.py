@@ -106,6 +106,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         **of_sets(results, names, pictures.leaks if pictures else {}),
         **(compare(run, others) if others else {}),
         **_errors(results, pictures),
+        **_doubts(pictures),
         **_filters(analysis.filters, pictures),
     }
     titles = {
@@ -116,6 +117,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "people": "Person by person",
         "calibration": "Probabilities",
         "errors": "The worst errors",
+        "labels": "Labels to check",
         "overlap": "Which classes overlap",
         "map": "Alike pictures",
         "curves": "Learning curves",
@@ -259,6 +261,17 @@ def _errors(results: Results, seen: OfPictures | None) -> dict[str, Any]:
             }
         )
     return {"errors": errors}
+
+
+def _doubts(seen: OfPictures | None) -> dict[str, Any]:
+    if seen is None or seen.doubts is None:
+        return {"doubts": None, "doubted": []}
+    found = seen.doubts
+    doubted = [
+        {"picture": picture(pixels), "of": each, "now": percent(share)}
+        for pixels, each, share in zip(found.images, found.first, found.believed, strict=True)
+    ]
+    return {"doubts": found, "doubted": doubted}
 
 
 def _filters(filters: Filters, seen: OfPictures | None) -> dict[str, Any]:

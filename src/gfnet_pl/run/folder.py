@@ -99,6 +99,11 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def losses(self) -> Path:
+        """The training pictures, that with the least believed label first, see the module `losses`."""
+        return self.path / "losses.csv"
+
+    @property
     def learning_curve(self) -> Path:
         """How accuracy grows with the training pictures, see the module `learning_curve`."""
         return self.path / "curve.json"

@@ -142,6 +142,7 @@ class GFNetClassifier(LightningModule):
         for name in _IN_OLD_CHECKPOINTS & net.keys():
             del net[name]
         self.scores: dict[str, Score] = {}
+        self.training_logits: list[Tensor] = []  # of the last training batch, part by part
         self._check_arguments()
         if classes:
             self._build(classes)
@@ -226,6 +227,7 @@ class GFNetClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         parameters = (parameter for parameter in self.net.parameters() if parameter.requires_grad)
+        self.training_logits.clear()
         loss = mean_loss(self._training_loss, self._parts(batch), parameters)
         self._watch(loss.detach())
         trainer: Any = self.trainer  # its type does not declare log_every_n_steps
@@ -236,7 +238,9 @@ class GFNetClassifier(LightningModule):
         return loss
 
     def _training_loss(self, part: Batch) -> Tensor:
-        return self._shared_step(part, self(part.images), "train")
+        logits = self(part.images)
+        self.training_logits.append(logits.detach().float())
+        return self._shared_step(part, logits, "train")
 
     def _parts(self, batch: Batch) -> list[Batch]:
         return in_parts(batch, largest_activation(self.net), self.device)

@@ -41,6 +41,7 @@ from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, 
 from gfnet_pl.training.ending import Ending
 from gfnet_pl.training.folds import Fold, refuse_folds_of, run_folds
 from gfnet_pl.training.last_checkpoint import LastCheckpoint
+from gfnet_pl.training.losses import Losses
 from gfnet_pl.training.mistakes import of_lightning, of_parser
 from gfnet_pl.training.options import find_home, names_as_text, read_names_as_text, refuse_urls
 from gfnet_pl.training.outputs import KeepOutputs
@@ -293,6 +294,7 @@ class GFNetCLI(LightningCLI):
             settings["ckpt_path"] = started_from(self.checkpoint)
         return [
             Filters(run),
+            Losses(run),
             BestCheckpoint(run.checkpoint(BEST)),
             LastCheckpoint(run.checkpoint(LAST)),
             Ending(run),

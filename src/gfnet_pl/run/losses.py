@@ -1,0 +1,70 @@
+"""How little the net believed the label of each training picture while it trained: a run's list of labels to check.
+
+A net learns wrong labels last, picture by picture, and in the end it may know them by heart. So what finds them is not
+the loss of the finished net but the mean over all of training (O2U-Net, Huang et al. 2019; docs/report.md has figures).
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.files import replacing
+from gfnet_pl.run.folder import RunFolder
+
+_DEVIATIONS = 6  # from the median: with 3 % of the labels wrong, 80 to 100 % of those beyond were wrong ones
+
+
+class PictureLoss(NamedTuple):
+    """A training picture.
+
+    Attributes:
+        path: Below the data's root.
+        label: Its class.
+        loss: The mean of its cross entropy, over all times that it was trained on.
+        times: How often it was.
+        instead: The class that was last more probable than its label; "" if there never was one.
+    """
+
+    path: str
+    label: str
+    loss: float
+    times: int
+    instead: str
+
+
+def suspected(losses: Sequence[PictureLoss]) -> int:
+    """How many pictures have a loss that is far beyond the others', by the median and the median deviation from it."""
+    values = np.array([each.loss for each in losses])
+    median = np.median(values)
+    deviation = 1.4826 * np.median(np.abs(values - median))  # that of a normal distribution has standard deviation 1
+    return int((values > median + _DEVIATIONS * deviation).sum()) if deviation > 0 else 0
+
+
+def write_losses(run: RunFolder, losses: Iterable[PictureLoss]) -> None:
+    """Writes the list, highest loss first, in place of an earlier one."""
+    with replacing(run.losses) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(PictureLoss._fields)
+        writer.writerows(
+            (each.path, each.label, f"{each.loss:.4f}", each.times, each.instead)
+            for each in sorted(losses, key=lambda each: (-each.loss, each.path))
+        )
+
+
+def read_losses(run: RunFolder) -> list[PictureLoss]:
+    """Reads the list; it is empty if the run has none, because an earlier version trained it.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        with run.losses.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        return [PictureLoss(r["path"], r["label"], float(r["loss"]), int(r["times"]), r["instead"]) for r in rows]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"{run.losses} cannot be read ({one_line(error)}); remove it") from None

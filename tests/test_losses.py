@@ -1,0 +1,44 @@
+"""The losses of the training pictures, by which labels to check are found."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from gfnet_pl.cli import main
+from gfnet_pl.errors import UserError
+from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.run.losses import PictureLoss, read_losses, write_losses
+
+
+def test_wrong_labels_come_first_also_in_a_resumed_run_and_in_parts_of_batches(tiny, pictures, monkeypatch):
+    monkeypatch.setattr("gfnet_pl.training.micro_batches.LARGEST", 5 * 16 * 64)  # five images per part
+    wrong = {"Train/bee/x05.png", "Train/ant/x11.png"}
+    for path in wrong:
+        other = {"bee": "ant", "ant": "Cat"}[Path(path).parent.name]
+        (pictures / "Train" / other / Path(path).name[1:]).rename(pictures / path)
+    learn = ["--model.lr=2e-2", "--data.holdout_per_class=0", "--data.val_fraction=0.01"]
+    assert main([*tiny, *learn, "--trainer.max_epochs=4"]) == 0
+    run = RunFolder(Path("runs/base/version_0"))
+    before = {each.path: each for each in read_losses(run)}
+    assert {each.times for each in before.values()} == {4}
+    assert main(["fit", "--ckpt_path=last.ckpt", "--trainer.max_epochs=10"]) == 0
+    losses = read_losses(run)
+    assert [-each.loss for each in losses] == sorted(-each.loss for each in losses)
+    assert {each.path for each in losses[:2]} == wrong
+    assert {each.path: each.instead for each in losses[:2]} == {"Train/bee/x05.png": "ant", "Train/ant/x11.png": "Cat"}
+    with run.splits.open(newline="") as file:
+        trained = {row["path"]: row["label"] for row in csv.DictReader(file) if row["split"] == "train"}
+    assert {each.path: each.label for each in losses} == trained
+    assert {each.times for each in losses} == {10}
+
+
+def test_the_list_comes_back_with_every_name(tmp_path):
+    run = RunFolder(tmp_path)
+    assert read_losses(run) == []
+    rows = [PictureLoss('a,"b\n.png', "no", 1.5, 3, "1"), PictureLoss("é.png", "null", 0.25, 2, "")]
+    write_losses(run, reversed(rows))
+    assert read_losses(run) == rows
+    run.losses.write_text("path,label\na,b\n")
+    with pytest.raises(UserError, match=r"losses\.csv cannot be read"):
+        read_losses(run)
