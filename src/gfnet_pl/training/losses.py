@@ -31,6 +31,7 @@ class Losses(Callback):
     def __init__(self, run: RunFolder) -> None:
         self._run = run
         self._parts: list[tuple[Ints, Tensor, Tensor]] = []
+        self._draws: Iterator[Draw] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = _data(trainer)
@@ -42,10 +43,6 @@ class Losses(Callback):
         number = {name: place for place, name in enumerate(data.classes)}
         self._instead = np.array([number.get(each.instead, -1) for each in before])
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loader: Any = trainer.train_dataloader
-        self._draws: Iterator[Draw] = iter(loader.sampler)
-
     def on_train_batch_end(
         self,
         trainer: Trainer,
@@ -55,6 +52,9 @@ class Losses(Callback):
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, GFNetClassifier)
+        if self._draws is None:  # not when the epoch starts: a run that is resumed within one does not tell that
+            loader: Any = trainer.train_dataloader
+            self._draws = iter(loader.sampler)
         draw = next(self._draws)
         if batch.labels.ndim == 1:  # they stay on their device: to copy each batch would mean to wait for it
             logits = torch.cat(pl_module.training_logits)
@@ -72,6 +72,7 @@ class Losses(Callback):
             self._instead[places[instead >= 0]] = instead[instead >= 0]
             write_losses(self._run, self._rows(trainer))
         self._parts.clear()
+        self._draws = None
 
     def _rows(self, trainer: Trainer) -> Iterator[PictureLoss]:
         names = [*_data(trainer).classes, ""]  # -1 is the last one
