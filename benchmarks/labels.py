@@ -5,8 +5,8 @@
     python benchmarks/labels.py WORK --share 0           # nothing wrong: what is suspected without a cause
     python benchmarks/labels.py WORK --data DIR          # your pictures, in class folders, as gfnet fit DIR trains
 
-Without --data the pictures are embedded ones, of 24 signers at 48 x 48 pixels, so that it takes minutes. WORK is a folder
-for data and runs. Prints one line: of the first 40 pictures in the run's losses.csv, how many are wrong ones, and which
+Without --data the pictures are embedded ones, of 24 signers at 48 x 48 pixels, so that it takes minutes. WORK is a
+folder for data and runs. Prints one line: of the first 40 pictures in the run's losses.csv, how many are wrong ones, and which
 share of all wrong ones they are; the same of as many as are wrong; and of those that the report calls suspected.
 """
 
