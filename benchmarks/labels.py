@@ -5,9 +5,11 @@
     python benchmarks/labels.py WORK --share 0           # nothing wrong: what is suspected without a cause
     python benchmarks/labels.py WORK --data DIR          # your pictures, in class folders, as gfnet fit DIR trains
 
+Further words are options of gfnet fit.
+
 Without --data the pictures are embedded ones, of 24 signers at 48 x 48 pixels, so that it takes minutes. WORK is a
-folder for data and runs. Prints one line: of the first 40 pictures in the run's losses.csv, how many are wrong ones, and which
-share of all wrong ones they are; the same of as many as are wrong; and of those that the report calls suspected.
+folder for data and runs. Prints one line: of the first 40 pictures in the run's losses.csv, how many are wrong ones,
+and which share of all wrong ones they are; the same of as many as are wrong; and of the suspected ones.
 """
 
 import argparse
@@ -67,13 +69,13 @@ if __name__ == "__main__":
     parser.add_argument("--share", type=float, default=0.03)
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
-    values = parser.parse_args()
+    values, options = parser.parse_known_args()
     values.work.mkdir(parents=True, exist_ok=True)
     data = values.data and values.data.absolute()
     os.chdir(values.work)
     folder = Path(f"pictures-{data.name if data else 'hands'}-{values.share}-{values.seed}")
     made_wrong = write_data(folder, data, values.share, values.seed)
-    settings = [] if data else [*_EMBEDDED, *([] if values.plain else ["--config", "robust.yaml"])]
+    settings: list[str] = [] if data else [*_EMBEDDED, *([] if values.plain else ["--config", "robust.yaml"])]
     kept = new_run("labels")
-    status = main(["fit", *settings, f"--data.root={folder / 'pictures.csv'}", "--stage=labels"])
+    status = main(["fit", *settings, f"--data.root={folder / 'pictures.csv'}", "--stage=labels", *options])
     raise SystemExit(status or print(count(kept, made_wrong)))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gfnet_pl.evaluation.figures import People
+from gfnet_pl.evaluation.figures import Gap, People
 from gfnet_pl.report.analysis import Analysis, Missing
 from gfnet_pl.report.words import capitalised, percent
 from gfnet_pl.run.run import Run
@@ -41,7 +41,7 @@ class Step(NamedTuple):
 def next_steps(run: Run, analysis: Analysis) -> list[Step]:
     """At most four steps. The last one is how to use the net."""
     steps = [
-        *_helps_most(run, analysis),
+        *(_vary(run) or _helps_most(run, analysis)),
         *_people(run),
         *_twins(run, analysis),
         *_longer(run),
@@ -51,44 +51,47 @@ def next_steps(run: Run, analysis: Analysis) -> list[Step]:
     return [*steps[: _MOST - 1], _use(run)]
 
 
-def _people(run: Run) -> list[Step]:
-    name, results = run.results.trusted, run.results
-    if People.of(name, results.figures[name], results.known) is not People.NEW:
-        return [
-            Step(
-                "Find out how good it is for new people",
-                "Say which pictures belong to one person (or session, or video), and keep some people for the test.",
-                "gfnet fit … --data.group_by '(signer[0-9]+)' --data.split_by group --data.unseen_groups 5",
-            )
-        ]
-    gap = results.gap
-    if gap is None or gap.difference < _WIDE_GAP or gap.low <= 0:
+def _wide_gap(run: Run) -> Gap | None:
+    """The gap between known and new people, if it is wide beyond its interval."""
+    gap = run.results.gap
+    return gap if gap and gap.difference >= _WIDE_GAP and gap.low > 0 else None
+
+
+def _vary(run: Run) -> list[Step]:
+    """Augmentation costs nothing, so it comes before any new picture."""
+    augmented = any(value for key, value in run.checkpoint.settings.items() if key.startswith("data.augment."))
+    if augmented or not (gap := _wide_gap(run)):
         return []
-    if any(value for key, value in run.checkpoint.settings.items() if key.startswith("data.augment.")):
-        return []
+    why = f"Accuracy falls by {100 * gap.difference:.0f} points on people it has not seen."
     return [
-        Step(
-            "Vary the training pictures",
-            f"Accuracy falls by {100 * gap.difference:.0f} points on people it has not seen.",
-            "gfnet fit --config base.yaml --config quick.yaml --config robust.yaml",
-        )
+        Step("Vary the training pictures", why, "gfnet fit --config base.yaml --config quick.yaml --config robust.yaml")
     ]
 
 
 def _helps_most(run: Run, analysis: Analysis) -> list[Step]:
     """The one thing about the data that would help most; empty if nothing stands out."""
-    found = sorted(
-        [*_more_people(run), *_more_pictures(run), *_more_of_a_class(run), *_cleaner_labels(analysis)],
-        key=lambda each: -each[0],
-    )
-    return [step for _, step in found[:1]]
+    found = [*_more_people(run), *_more_pictures(run), *_more_of_a_class(run), *_cleaner_labels(analysis)]
+    return [max(found, key=lambda each: each[0])[1]] if found else []
+
+
+def _people(run: Run) -> list[Step]:
+    name, results = run.results.trusted, run.results
+    if People.of(name, results.figures[name], results.known) is People.NEW:
+        return []
+    return [
+        Step(
+            "Find out how good it is for new people",
+            "Say which pictures belong to one person (or session, or video), and keep some people for the test.",
+            "gfnet fit … --data.group_by '(signer[0-9]+)' --data.split_by group --data.unseen_groups 5",
+        )
+    ]
 
 
 def _more_people(run: Run) -> Iterator[tuple[float, Step]]:
     """The points that are lost on new people, unless the learning curve says that more people no longer pay."""
-    gap, curve = run.results.gap, run.learning_curve
+    gap, curve = _wide_gap(run), run.learning_curve
     of_people = curve if curve and curve.thinned == "people" else None
-    if gap is None or gap.difference < _WIDE_GAP or gap.low <= 0 or (of_people and of_people.helps is False):
+    if gap is None or (of_people and of_people.helps is False):
         return
     interval = f"95 %: {100 * gap.low:.0f} to {100 * gap.high:.0f}"
     why = f"Accuracy falls by {100 * gap.difference:.0f} points on people it has not seen ({interval})"

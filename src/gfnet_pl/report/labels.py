@@ -24,8 +24,8 @@ class Doubts:
     Attributes:
         first: At most 40 pictures, that with the highest loss first; of each, some other class was once more probable.
         images: (N, height, width) their grey levels, or (N, height, width, 3).
-        believed: (N,) calibrated probability that the tested net gives to each label now, 0 to 1. Nearly 1 for a label
-            that it knows by heart.
+        believed: (N,) probability that the tested net gives to each label now, 0 to 1; not calibrated, because that is
+            for pictures that it was not trained on. Nearly 1 for a label that it knows by heart.
         suspected: Number of pictures whose loss is far beyond the others'.
         pictures: Number of training pictures.
     """
@@ -64,6 +64,6 @@ def doubts(run: Run, net: GFNet, found: Collection) -> Doubts | None:
         with torch.inference_mode():
             logits = net(channels_first(torch.from_numpy(images))).numpy()
         places = [run.results.classes.index(each.label) for each in first]
-        shares = probabilities(logits, run.results.calibration.temperature)
+        shares = probabilities(logits)
         believed = shares[np.arange(len(first)), places].tolist()
     return Doubts(first, images, believed, suspected(losses), len(losses))
