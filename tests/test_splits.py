@@ -264,10 +264,21 @@ def test_too_many_unseen_groups_are_refused(count):
         draw(signers(5), **ASKED, unseen_groups=count)
 
 
-def test_a_class_that_unseen_groups_take_whole_is_named():
-    pictures = [*signers(30), *(Picture(f"z/{n}.png", "z", "train", "s1") for n in range(30))]
-    with pytest.raises(UserError, match=r"class 'z' has no picture outside unseen to .*; lower data.unseen_groups"):
-        draw(pictures, **ASKED, unseen_groups=29)
+@pytest.mark.parametrize("asked", [ASKED, BY_GROUP])
+def test_unseen_groups_leave_every_class_something_to_train_on(asked):
+    pictures = [*signers(30), *(Picture(f"z/{n}.png", "z", "train", f"s{n % 2 + 1}") for n in range(30))]
+    most = 29 if asked is ASKED else 28
+    for seed in range(5):
+        drawn = draw(pictures, **asked | {"seed": seed, "holdout_per_class": 0}, unseen_groups=most)
+        assert (
+            {p.label for p in drawn if p.split == "train"}
+            == {p.label for p in drawn if p.split == "val"}
+            == set("abcz")
+        )
+    with pytest.raises(
+        UserError, match=rf"data.unseen_groups is {most + 1}: the training pictures have 30 groups, and "
+    ):
+        draw(pictures, **asked, unseen_groups=most + 1)
 
 
 @pytest.mark.parametrize(

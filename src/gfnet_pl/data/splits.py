@@ -99,8 +99,8 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
         epoch counts on it.
 
     Raises:
-        UserError: A class has too few groups, or no picture outside of `unseen_groups`; no class has a picture to spare
-            for validation; or groups are needed and training pictures have none.
+        UserError: A class has too few groups, fewer groups than `unseen_groups` can be kept out, no class has a picture
+            to spare for validation, or groups are needed and training pictures have none.
     """
     by_group = rule.split_by == "group"
     pictures = list(pictures)
@@ -108,13 +108,13 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
     pool = [picture for picture in pictures if picture.split == "train"]
     if by_group or rule.unseen_groups:
         need_groups(pool, "data.unseen_groups" if rule.unseen_groups else "data.split_by group")
-    unseen = first_groups(pool, rule.unseen_groups, seed)
+    has_val = any(picture.split == "val" for picture in provided)
+    unseen = first_groups(pool, rule.unseen_groups, seed, left=2 if by_group and not has_val else 1)
     drawn = [_moved(picture, "unseen") for picture in pool if picture.group in unseen] if unseen else []
     by_class: dict[str, list[Picture]] = {picture.label: [] for picture in pool}
     for picture in pool:
         if picture.group not in unseen:
             by_class[picture.label].append(picture)
-    has_val = any(picture.split == "val" for picture in provided)
     want = {label: _wanted(len(members), rule, has_val=has_val) for label, members in by_class.items()}
     of_group: dict[str, str] = {}
     if by_group:
@@ -122,8 +122,7 @@ def draw_splits(pictures: Iterable[Picture], rule: SplitRule, *, seed: int) -> l
         if rule.holdout_per_class and _lacking(by_class, want, of_group):
             want = {label: counts | {"holdout": 0} for label, counts in want.items()}
             of_group = _evaluated_groups(by_class, want, seed)
-    lacking = _lacking(by_class, want, of_group) if by_group else [label for label in by_class if not by_class[label]]
-    if lacking:
+    if by_group and (lacking := _lacking(by_class, want, of_group)):
         raise _too_few(lacking[0], by_class[lacking[0]], want[lacking[0]], unseen=bool(unseen))
     if not has_val and not any(counts["val"] for counts in want.values()):
         raise UserError(
@@ -222,17 +221,36 @@ def _wanted(count: int, rule: SplitRule, *, has_val: bool) -> dict[str, int]:
     return {"holdout": min(holdout, rule.holdout_per_class), "val": val}
 
 
-def first_groups(pool: list[Picture], count: int, seed: int) -> set[str]:
-    """The `count` groups to keep out as unseen; UserError if that leaves none to train on."""
+def first_groups(pool: list[Picture], count: int, seed: int, *, left: int = 1) -> set[str]:
+    """The first `count` groups in the order of the seed, which are to be kept out as unseen.
+
+    Args:
+        pool: The training pictures.
+        count: Number of groups.
+        seed: Of the order.
+        left: A group is passed over if without it a class would have fewer groups than this to train on.
+
+    Raises:
+        UserError: There are not so many that can be kept out.
+    """
     if not count:
         return set()
-    groups = {picture.group for picture in pool}
-    if not 0 < count < len(groups):
+    classes_of: defaultdict[str, set[str]] = defaultdict(set)
+    for picture in pool:
+        classes_of[picture.group].add(picture.label)
+    have = Counter(label for labels in classes_of.values() for label in labels)
+    least = {label: min(left, groups) for label, groups in have.items()}
+    taken: set[str] = set()
+    for group in sorted(classes_of, key=lambda group: place(seed, group)):
+        if len(taken) < count and all(have[label] > least[label] for label in classes_of[group]):
+            taken.add(group)
+            have.subtract(classes_of[group])
+    if len(taken) < count:
         raise UserError(
-            f"data.unseen_groups is {count}: the training pictures have {len(groups)} groups, and at least one must be "
-            "left to train on; change it"
+            f"data.unseen_groups is {count}: the training pictures have {len(classes_of)} groups, and at most "
+            f"{len(taken)} of them can be kept out, so that each class has some to train on; lower it"
         )
-    return set(sorted(groups, key=lambda group: place(seed, group))[:count])
+    return taken
 
 
 def _evaluated_groups(
@@ -274,8 +292,6 @@ def _lacking(
 
 
 def _too_few(label: str, members: list[Picture], want: Mapping[str, int], *, unseen: bool) -> UserError:
-    if not members:
-        return UserError(f"class {label!r} has no picture outside unseen to train on; lower data.unseen_groups")
     lower = ["data.val_fraction", *["data.unseen_groups"] * unseen]
     return UserError(
         f"class {label!r} has {len(members)} pictures in {len({picture.group for picture in members})} groups"

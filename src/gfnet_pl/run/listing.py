@@ -16,7 +16,7 @@ import numpy as np
 
 from gfnet_pl.errors import OneLineParser, UserError
 from gfnet_pl.files import read_arrays
-from gfnet_pl.messages import columns_of
+from gfnet_pl.messages import columns_of, printable
 from gfnet_pl.run.folder import RUNS, RunFolder
 from gfnet_pl.run.record import read_sessions
 
@@ -96,7 +96,7 @@ def _row(run: Listed) -> tuple[str, ...]:
     return (
         run.folder.name,
         f"{local:%m-%d %H:%M}" if local.year == now.year else f"{local:%Y-%m-%d}",
-        run.data,
+        printable(run.data),
         epochs if run.max_epochs is None else f"{epochs}/{run.max_epochs}",
         *("-" if share is None else f"{100 * share:.1f} %" for share in (run.val, run.unseen)),
         run.state,
