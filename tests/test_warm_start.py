@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import QUIET, write_picture
 
 from gfnet_pl.cli import main
@@ -185,6 +186,21 @@ def test_data_of_other_classes_give_the_body_a_new_head_and_frozen_blocks_stay(
     stays = {name for name in HELD if torch.equal(done["state_dict"][name], given[name])}
     assert stays == {name for name in HELD if "blocks.1" not in name}
     assert main(["test", *QUIET]) == 0
+
+
+def test_without_a_config_a_transfer_trains_as_suits_the_pictures_and_keeps_the_net(base, tmp_path, capsys):
+    other = tmp_path / "other"
+    for number in range(12):
+        for label in ("dog", "eel"):
+            write_picture(other / label / f"{number}.png", "bee" if label == "dog" else "ant", 100 * number)
+    with pytest.raises(SystemExit):
+        main(["fit", str(other), "--ckpt_path=last.ckpt", "--stage=new", "--model.freeze=1", "--print_config"])
+    settings = yaml.safe_load(capsys.readouterr().out)
+    assert settings["data"]["epoch_size"] >= 3200 and settings["data"]["batch_size"] == 32  # and not the base's 16
+    assert settings["trainer"]["max_epochs"] * settings["data"]["epoch_size"] // 32 >= 2000
+    model = settings["model"]
+    assert (model["image_size"], model["patch_size"], model["dim"], model["depth"]) == (16, 4, 16, 2)
+    assert (model["lr"], model["freeze"], model["classes"], settings["stage"]) == (1e-3, 1, None, "new")
 
 
 def test_the_classes_of_the_same_data_may_be_chosen_again(base, caplog):

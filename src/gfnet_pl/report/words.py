@@ -205,6 +205,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
     weights = checkpoint.weights
     parameters = sum(value.numel() for name, value in weights.items() if name not in ("net.mean", "net.std"))
     drawn = "a provided file" if settings.get("data.splits") else f"by {settings.get('data.split_by')}"
+    if settings.get("data.fold"):
+        drawn = f"as fold {settings['data.fold']} of {settings['data.folds']}"
     rule = settings.get("data.group_by") or ("the signer" if run.results.root is None else "none, or the manifest's")
     augment = {
         key.removeprefix("data.augment."): value

@@ -54,10 +54,12 @@ from gfnet_pl.training.trainer_options import check_trainer
 from gfnet_pl.training.warm_start import (
     give_body,
     give_weights,
+    kept_in_plan,
     refuse_if_finished,
     resumes,
     settings_from,
     started_from,
+    transfers,
 )
 
 log = logging.getLogger(__name__)
@@ -166,17 +168,18 @@ class GFNetCLI(LightningCLI):
                 raise UserError("model.pretrained starts a net for the data's classes: drop model.classes")
             emphasised = _take_emphasis(said)
             self.checkpoint = _start_from(said.get("ckpt_path"), subcommand)
-            configs = any(word.partition("=")[0] == "--config" for word in words)
-            if subcommand == "fit" and said.get("data.root") and not configs and not self.checkpoint:
-                found = survey(said["data.root"], said.get("data.classes"), said.get("data.group_by"))
-                self.plan = make_plan(found, said)
-                subparser.set_defaults({key: value for key, value in self.plan.settings.items() if key in known})
-            chosen = self.checkpoint.stage if self.checkpoint else AUTO if self.plan else "base"
-            self.stage = said["stage"] if said.get("stage") is not None else chosen or "base"
             if self.checkpoint:
+                self.stage = said.get("stage") or self.checkpoint.stage or self.stage
                 self.other_data = subcommand != "predict" and is_other_data(self.checkpoint, said)
                 taken = settings_from(self.checkpoint, subcommand, said, self.stage)
                 subparser.set_defaults({key: value for key, value in taken.items() if key in known})
+            configs = any(word.partition("=")[0] == "--config" for word in words)
+            if subcommand == "fit" and said.get("data.root") and not configs and self._begins_with_these(said):
+                found = survey(said["data.root"], said.get("data.classes"), said.get("data.group_by"))
+                self.plan = make_plan(found, (kept_in_plan(self.checkpoint) if self.checkpoint else {}) | said)
+                subparser.set_defaults({key: value for key, value in self.plan.settings.items() if key in known})
+            if not self.checkpoint:
+                self.stage = said.get("stage") or (AUTO if self.plan else self.stage)
             self.config = parser.parse_args(words)
         except ArgumentError as error:
             raise UserError(of_parser(error, known)) from None
@@ -211,13 +214,17 @@ class GFNetCLI(LightningCLI):
             self.in_folds = True
             refuse_folds_of(config)
 
+    def _begins_with_these(self, said: dict[str, Any]) -> bool:
+        """Whether nothing yet says how to train on these data: there is no net yet, or it is one of other classes."""
+        return self.checkpoint is None or transfers(self.checkpoint, said, self.stage)
+
     def folds(self) -> list[Fold]:
         """The run of each fold: these settings with a fold each, and with what is settled once for all of them."""
         subparser, config = self._parser("fit"), self.config["fit"].clone()
         if config["trainer"]["devices"] == "auto":
             config["trainer"]["devices"] = "1"  # as the parser reads it from an option
         settled = ["seed_everything", "ckpt_path", "trainer.precision", "trainer.devices"]
-        options = [f"--{key}={config[key]}" for key in settled if config[key] is not None]
+        options = [f"--{key}={config[key]}" for key in settled if config[key] not in (None, False)]
         found = []
         for number in range(1, config["data"]["folds"] + 1):
             config["data"]["fold"] = number

@@ -32,6 +32,8 @@ _MAY_MOVE = ("data.root", "data.splits", "data.on_broken")  # pictures may have 
 _RECIPE = ("model.lr", "model.weight_decay", "model.warmup_epochs", "model.freeze")
 _OF_THE_DATA = (*_DRAWS_SPLITS, "data.classes", "data.class_emphasis", "data.epoch_size")  # of no use for other classes
 _CANVAS = {"data.colour": False, "data.fit": "stretch"}  # a net keeps these; and what they were before one could say
+_OF_THE_NET = tuple(f"model.{name}" for name in ("image_size", "patch_size", "dim", "depth", "dropout", "drop_path"))
+_LR = 1e-3  # of a net that has learned something; a new one of the same size is planned to begin at 5e-3
 _REGULARISATION = ("model.dropout", "model.drop_path")
 
 # Settings that no longer exist, and the value that each must have had in a run that can still be resumed.
@@ -47,6 +49,17 @@ _RENAMED = {"data.emphasis_from": "emphasis_from"}
 def resumes(checkpoint: Checkpoint, stage: str) -> bool:
     """Whether a fit of `stage` continues the checkpoint's run, instead of starting a new run from its weights."""
     return stage == checkpoint.stage
+
+
+def transfers(checkpoint: Checkpoint, said: dict[str, Any], stage: str) -> bool:
+    """Whether a fit takes the body of the checkpoint's net alone: it is a new run, and the data have other classes."""
+    return not resumes(checkpoint, stage) and has_other_classes(checkpoint, said)
+
+
+def kept_in_plan(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a plan for other data has to keep of the net, by dotted key, and the learning rate that suits it."""
+    own = {key: value for key, value in (_CANVAS | checkpoint.settings).items() if key in (*_OF_THE_NET, *_CANVAS)}
+    return own | {"model.lr": _LR}
 
 
 def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any], stage: str) -> dict[str, Any]:
@@ -79,7 +92,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
         _refuse_contradictions(checkpoint, said, taken, tuple(_CANVAS))
         return taken
     again = subcommand == "fit" and not resumes(checkpoint, stage)
-    transfers = again and has_other_classes(checkpoint, said)
+    new_head = subcommand == "fit" and transfers(checkpoint, said, stage)
     if subcommand == "fit" and not again:
         _refuse_what_is_gone(checkpoint)
         _refuse_to_resume_on_others(checkpoint, said)
@@ -92,13 +105,13 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
             for key, value in taken.items()
             if (key.startswith(("model.", "data.")) and key not in _RECIPE) or key == "trainer.precision"
         }
-    if transfers:
+    if new_head:
         taken = {key: value for key, value in taken.items() if key not in _OF_THE_DATA}
         taken |= {"model.classes": None, "model.pretrained": None}  # the net is built for the classes of the data
     taken["data.root"] = data_root(checkpoint)
     resumed = subcommand == "fit" and not again
     if "data.splits" not in said:
-        own = resumed or not (transfers or is_other_data(checkpoint, said))
+        own = resumed or not (new_head or is_other_data(checkpoint, said))
         taken["data.splits"] = _splits(checkpoint) if own else None
     fixed = (*_CANVAS, *(key for key in taken if key.startswith("model.") and key != "model.compile"))
     if again:
