@@ -77,6 +77,11 @@ def test_splits_of_a_run_are_read_and_not_drawn(pictures, tmp_path):
     second = module(pictures, splits=str(tmp_path / "splits.csv"))
     second.setup("fit")
     assert sorted(second.pictures) == sorted(first.pictures)
+    some = module(pictures, splits=str(tmp_path / "splits.csv"), classes=["bee", "ant"])
+    some.setup("fit")
+    assert sorted(some.pictures) == sorted(picture for picture in first.pictures if picture.label != "Cat")
+    with pytest.raises(UserError, match=r"splits\.csv has no picture of the class 'dog'"):
+        module(pictures, splits=str(tmp_path / "splits.csv"), classes=["bee", "dog"]).setup("fit")
 
 
 def test_a_picture_of_the_splits_that_is_gone_is_left_out_and_named(pictures, tmp_path, caplog):

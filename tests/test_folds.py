@@ -18,6 +18,7 @@ from gfnet_pl.report.words import facts
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.folds import read_pooled
+from gfnet_pl.run.results import read_metrics
 from gfnet_pl.run.run import read_run
 
 
@@ -104,6 +105,7 @@ def test_the_command_trains_each_fold_and_shows_all_pictures_by_nets_that_do_not
     right = sum(row["label"] == row["prediction"] for row in rows)
     # those of the last epoch's nets
     for run, number in zip(runs, "12", strict=True):
+        assert Path(read_metrics(run)["checkpoint"]["path"]) == run.checkpoint("last.ckpt")
         net = Checkpoint.load(run.checkpoint("last.ckpt")).net()
         data = ImageDataModule(tiny_root(tiny), splits=str(run.splits), image_size=16)
         data.setup("test")

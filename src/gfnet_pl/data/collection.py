@@ -76,7 +76,7 @@ def collect(
     embedded = hand_signs_root() if root is None else None
     source = embedded or opened(Path(root or ""))
     if splits:
-        found = _there(source, Path(splits))
+        found = _there(source, Path(splits), classes)
     else:
         found = scan(source, classes, known=known)
     pictures, left_out = found.pictures, found.left_out
@@ -132,16 +132,20 @@ def _clusters(pictures: Sequence[Picture], images: npt.NDArray[np.uint8], rows: 
     return found
 
 
-def _there(source: Path, splits: Path) -> Found:
+def _there(source: Path, splits: Path, classes: Sequence[str] | None) -> Found:
     """The pictures of a splits file without those that have been deleted since. One line names and counts these.
 
     Raises:
-        UserError: The data, or all pictures of a split, are gone.
+        UserError: The data, or all pictures of a split, are gone; or the file has no picture of one of the classes.
     """
     folder = source.parent if source.suffix.lower() == ".csv" else source
     if not folder.is_dir():
         raise UserError(f"data.root: {folder} does not exist; if the pictures have moved, give --data.root")
     listed = read_splits(splits)
+    if classes:
+        if lacking := [name for name in classes if name not in {picture.label for picture in listed}]:
+            raise UserError(f"data.classes: {splits} has no picture of the class {lacking[0]!r}; drop it")
+        listed = [picture for picture in listed if picture.label in classes]
     top = os.fspath(folder)
     gone = [picture for picture in listed if not os.path.lexists(f"{top}/{picture.path}")]
     if not gone:
