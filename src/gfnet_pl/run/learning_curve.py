@@ -83,7 +83,9 @@ class LearningCurve:
         name = whole.trusted
         one, other = whole.sets[name], half.sets.get(name)
         if other is None or [picture.path for picture in one.pictures] != [picture.path for picture in other.pictures]:
-            raise UserError("the nets were tested on different pictures: run gfnet curve again")
+            raise UserError(
+                "some tested pictures have changed since the run was tested: run gfnet test, then gfnet curve"
+            )
         right, before = one.predictions == one.labels, other.predictions == other.labels
         promise = Promise.of(name, whole.figures[name], whole.known)
         low, high = paired(right, before, one.groups if promise.over_people else None)
@@ -138,6 +140,4 @@ def read_learning_curve(run: RunFolder) -> LearningCurve | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{run.learning_curve} cannot be read ({one_line(error)}); remove it, or run gfnet curve again"
-        ) from None
+        raise UserError(f"{run.learning_curve} cannot be read ({one_line(error)}); remove it") from None
