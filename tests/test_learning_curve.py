@@ -17,6 +17,7 @@ from gfnet_pl.data.splits import thinned
 from gfnet_pl.evaluation.intervals import paired
 from gfnet_pl.run.folder import newest_run
 from gfnet_pl.run.learning_curve import LearningCurve, read_learning_curve
+from gfnet_pl.run.record import end_session
 
 
 def of_people(count, per_person=6):
@@ -125,8 +126,11 @@ def test_the_net_is_trained_again_on_fewer_people_with_as_many_steps(tiny, capsy
     assert "curve.json cannot be read" in capsys.readouterr().err
 
 
-def test_one_picture_per_class_has_no_half(tiny, capsys):
+def test_one_picture_per_class_has_no_half_and_several_devices_no_curve(tiny, capsys):
     assert main([*tiny, "--data.train_per_class=1"]) == 0
     assert main(["curve"]) == 2
     assert "3 training pictures are too few" in capsys.readouterr().err
     assert read_learning_curve(newest_run()) is None
+    end_session(newest_run(), {"devices": "4 x cuda"})
+    assert main(["curve"]) == 2
+    assert "was trained on 4 devices" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -55,8 +55,10 @@ def run_curve(args: list[str]) -> None:
     run = RunFolder(values.run) if values.run else newest_run()
     checkpoint = Checkpoint.load(run.checkpoint_to_test())
     _refuse_warm_start(run, checkpoint)
+    sessions = read_sessions(run)
+    _refuse_devices(run, sessions)
     pictures = read_splits(run.splits)
-    trained = [picture for picture in pictures if picture.split == "train"]
+    trained = _trained(pictures)
     results = _tested(run)
     by_people = _by_people(results, trained)
     parts = {share: thinned(pictures, share, seed=0, by_group=by_people) for share in _SHARES}
@@ -64,7 +66,7 @@ def run_curve(args: list[str]) -> None:
         raise UserError(
             f"{run.path}: {len(trained):,} training pictures are too few to take a quarter and half of them"
         )
-    seconds = sum(float(session.get("seconds", 0)) for session in read_sessions(run))
+    seconds = sum(float(session.get("seconds", 0)) for session in sessions)
     how_long = f", about {duration(2 * seconds, exact=False)} in all if the machine is as fast as then" * (seconds > 0)
     log.info("%s: its net is trained on a quarter and on half of its pictures%s", run.path, how_long)
     points, smaller = [], []
@@ -148,6 +150,16 @@ def _refuse_warm_start(run: RunFolder, checkpoint: Checkpoint) -> None:
         raise UserError(
             f"{run.path} began with the weights of {origin}, which has seen all its pictures: give that run, "
             f"gfnet curve {first.run.path}"
+        )
+
+
+def _refuse_devices(run: RunFolder, sessions: Sequence[dict[str, Any]]) -> None:
+    """Refuses a run of several devices: a batch of one has fewer pictures, and each would start this command."""
+    devices = {str(session.get("devices", "1 x ")).partition(" x ")[0] for session in sessions}
+    if devices - {"1"}:
+        raise UserError(
+            f"{run.path} was trained on {max(devices)} devices, and gfnet curve trains on one: train it with "
+            "--trainer.devices 1, and a data.batch_size as large as those of all devices"
         )
 
 
