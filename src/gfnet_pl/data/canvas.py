@@ -1,7 +1,8 @@
 """What every picture is made into: its size, grey or colour, and how a picture of another shape is fitted to it.
 
 A letterbox is filled with the mean colour of the two edges that it continues. The borders of black bars would often be
-the strongest lines of a picture, they are in many of its frequencies, and they tell its shape louder than its content.
+the strongest lines of a picture, they are in many of its frequencies, and they tell its shape louder than its content:
+docs/data.md has the figures.
 """
 
 from typing import Literal, NamedTuple
