@@ -43,6 +43,7 @@ _READ = 256  # pictures read at a time
 _QUERIES, _POOL = 512, 2048  # a block of pairs, 4 MiB of float32: it stays in a core's cache
 _HIGHEST = 0.999  # the highest border: a copy that was saved again is above it
 _COPIES = 10  # of a picture under other classes, on average: as many do not move the border
+_ASKED = 1_000  # pictures of which the border looks for a similar one among all
 _PAIRED = 2_000  # pictures of which the border takes all pairs, some tenths of a second
 _FEWEST_PAIRS = 200  # below that, a few copies would be taken for what chance does
 _TRAINED_PER_EVALUATED = 20  # in `leak_share`: 21,000 pictures are read in a second or two
@@ -114,10 +115,9 @@ def _digests(pixels: npt.NDArray[np.uint8]) -> list[int]:
 def border_of(prints: Prints, kinds: npt.ArrayLike) -> float:
     """The correlation from which two pictures are twins, by how alike different pictures are in these data.
 
-    Pictures of different classes, and of different groups where these are known, are no copies of each other. Fisher's
-    z, the inverse hyperbolic tangent of a correlation, is nearly normal: two quantiles of it say where one picture in
-    fifty would find such a picture by chance, among all of them. The quantiles are those of the 10 N and 100 N most
-    similar pairs, so that some wrong labels do not count, nor a picture that was copied into ten other classes.
+    Pictures of different classes, and of different groups where these are known, are no copies of each other. If more
+    than one picture in fifty has such a twin at 0.98, the border is where one in 200 has. Real copies under other
+    classes (wrong labels) would raise it, so it is never above what the less similar pairs say, see `_by_chance`.
 
     Args:
         prints: Of N pictures.
@@ -128,20 +128,41 @@ def border_of(prints: Prints, kinds: npt.ArrayLike) -> float:
     """
     kinds = np.asarray(kinds, np.int64)
     seen = np.flatnonzero(prints.outlines.any(1).numpy())  # not the blank ones
-    count = len(seen)
-    if count > _PAIRED:
-        seen = np.random.default_rng(0).choice(seen, _PAIRED, replace=False)
-    different = (kinds[seen][:, None] != kinds[seen]).all(2)
+    rng = np.random.default_rng(0)
+    asked = seen if len(seen) <= _ASKED else rng.choice(seen, _ASKED, replace=False)
+    best = np.zeros(len(asked), np.float32)
+    for some, others, correlation in _close(prints, asked, seen, THRESHOLD):
+        correlation[~_differ(kinds[asked[some]], kinds[seen[others]])] = 0
+        best[some] = np.maximum(best[some], correlation.max(1))
+    if not len(asked) or (best >= THRESHOLD).mean() <= CHANCE:
+        return THRESHOLD
+    paired = seen if len(seen) <= _PAIRED else rng.choice(seen, _PAIRED, replace=False)
+    different = _differ(kinds[paired], kinds[paired])
     if np.count_nonzero(different) < _FEWEST_PAIRS:
         return THRESHOLD
-    thumbnails = _thumbnails(prints, seen)
-    correlations = (thumbnails @ thumbnails.T).numpy()[different]
+    thumbnails = _thumbnails(prints, paired)
+    expected = _by_chance((thumbnails @ thumbnails.T).numpy()[different], len(seen))
+    return min(max(THRESHOLD, min(float(np.quantile(best, 1 - CHANCE / 4)), expected)), _HIGHEST)
+
+
+def _differ(some: Ints, others: Ints) -> npt.NDArray[np.bool_]:
+    """(a, b) whether pictures with these (a, K) and (b, K) codes are different."""
+    different: npt.NDArray[np.bool_] = (some[:, None] != others).all(2)
+    return different
+
+
+def _by_chance(correlations: npt.NDArray[np.float32], count: int) -> float:
+    """The correlation that one of `count` pictures in fifty reaches with another, by the pairs that are less similar.
+
+    Fisher's z, the inverse hyperbolic tangent of a correlation, is nearly normal, so two of its quantiles give the
+    others. They are those of the 10 N and 100 N most similar pairs: wrong labels do not count among so many, nor do
+    pictures that were copied into ten other classes.
+    """
     few = min(0.1, _COPIES / count)
     many = min(0.5, 10 * few)
     of_many, of_few = np.arctanh(np.quantile(correlations, [1 - many, 1 - few]).clip(-_HIGHEST, _HIGHEST))
     score_of_many, score_of_few, score = (-NormalDist().inv_cdf(share) for share in (many, few, CHANCE / count))
-    z = of_few + (of_few - of_many) / (score_of_few - score_of_many) * (score - score_of_few)
-    return float(np.tanh(z).clip(THRESHOLD, _HIGHEST))
+    return float(np.tanh(of_few + (of_few - of_many) / (score_of_few - score_of_many) * (score - score_of_few)))
 
 
 def nearest_twins(
