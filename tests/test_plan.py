@@ -61,6 +61,7 @@ def test_what_the_data_are_decides():
     folds = make_plan(found(), {"data.root": "there", "data.folds": 4})
     assert folds.settings["data.folds"] == 4 and "data.holdout_per_class" not in folds.settings
     assert folds.settings["data.epoch_size"] >= 270 and "in each of 4 runs another of 4 parts" in folds.reasons[-1]
+    assert "data.unseen_groups" not in planned(found(groups=40), **{"data.group_by": "blocks"})
     assert "data.split_by" not in planned(found(groups=40, provided=frozenset({"unseen"})))
     assert planned(found((300, 300)))["data.holdout_per_class"] > 0
     assert planned(found((300, 300), provided=frozenset({"test"})))["data.holdout_per_class"] == 0

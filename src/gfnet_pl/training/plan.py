@@ -71,7 +71,7 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
     large = gpu and found.pictures >= _MANY
     images = _images(found, said)
     net = _STUDYS_NET if large or said.get("model.pretrained") else _SMALL_NET
-    kept = _kept_out(found, by_group=bool(said.get("data.group_by")), folds=said.get("data.folds"))
+    kept = _kept_out(found, group_by=said.get("data.group_by"), folds=said.get("data.folds"))
     batch = said.get("data.batch_size", _LARGE_BATCH if large else _BATCH)
     training = max(1, found.pictures - kept.pop("pictures"))
     drawn = max(training, min(_STEPS_PER_EPOCH * batch, _MOST_TIMES * training))  # pictures per epoch
@@ -104,7 +104,7 @@ def _images(found: Survey, said: Mapping[str, Any]) -> dict[str, Any]:
     return {"image_size": said.get("model.image_size", chosen), "patch_size": patch}
 
 
-def _kept_out(found: Survey, *, by_group: bool, folds: int | None) -> dict[str, Any]:
+def _kept_out(found: Survey, *, group_by: str | None, folds: int | None) -> dict[str, Any]:
     """What training does not use, as settings, and how many `pictures` that is about."""
     if folds:
         return {"pictures": round(found.pictures / folds)}
@@ -113,9 +113,9 @@ def _kept_out(found: Survey, *, by_group: bool, folds: int | None) -> dict[str, 
     holdout = _HOLDOUT if not found.provided & {"test", "unseen"} and least >= _HOLDOUT_FROM else 0
     kept = holdout * len(found.counts) + (0 if "val" in found.provided else round(fraction * found.pictures))
     settings: dict[str, Any] = {"data.val_fraction": fraction, "data.holdout_per_class": holdout}
-    if (by_group or found.groups >= _GROUPS) and not found.provided & {"val", "unseen"}:
+    if (group_by or found.groups >= _GROUPS) and not found.provided & {"val", "unseen"}:
         settings["data.split_by"] = "group"
-        if found.groups >= _MANY_GROUPS:
+        if found.groups >= _MANY_GROUPS and group_by != "blocks":  # they are no people
             settings["data.unseen_groups"] = unseen = round(_TENTH * found.groups)
             kept += round(unseen / found.groups * (found.pictures - kept))
     return settings | {"pictures": kept}
@@ -144,7 +144,7 @@ def _reasons(found: Survey, settings: Mapping[str, Any], *, training: int, gpu: 
         f"net: {settings['model.dim']} channels, {settings['model.depth']} blocks; "
         f"pictures become {side}{shape}, in patches of {settings['model.patch_size']}",
         f"training: {epochs} epochs of {-(-drawn // batch):,} steps of {batch}, each picture "
-        f"{epochs * drawn / training:.3g} times, on {'the GPU' if gpu else 'the CPU'}"
+        f"{epochs * drawn / training:,.0f} times, on {'the GPU' if gpu else 'the CPU'}"
         + (", all classes equally often" if settings.get("data.balanced") else ""),
         f"augmentation: {', '.join(key for key in _AUGMENT)}; no mirror image, which may be another class",
         _kept_words(found, settings),
