@@ -16,23 +16,16 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from rich.console import Console
 
 from gfnet_pl.data.datamodule import ImageDataModule
-from gfnet_pl.data.manifest import Picture
-from gfnet_pl.data.splits import read_splits
 from gfnet_pl.data.survey import survey
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range, told_by_system
-from gfnet_pl.evaluation.calibration import Calibration
-from gfnet_pl.evaluation.figures import figures_table
 from gfnet_pl.files import check_output, replacing
 from gfnet_pl.help import tell_our_defaults
 from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RunFolder, find_checkpoint, new_run, newest_run
-from gfnet_pl.run.predictions import free_name, predictions_table, write_predictions
-from gfnet_pl.run.results import Results, read_calibration, refuse_a_part, write_results
 from gfnet_pl.run.trained_data import is_other_data, trained_on
 from gfnet_pl.training.best_checkpoint import BestCheckpoint
 from gfnet_pl.training.callbacks import Tell, TF32Precision, Throughput
@@ -44,6 +37,7 @@ from gfnet_pl.training.last_checkpoint import LastCheckpoint
 from gfnet_pl.training.losses import Losses
 from gfnet_pl.training.mistakes import of_lightning, of_parser
 from gfnet_pl.training.options import find_home, names_as_text, read_names_as_text, refuse_urls
+from gfnet_pl.training.outcome import Outcome
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.plan import AUTO, Plan, make_plan
 from gfnet_pl.training.precision import choose_precision
@@ -64,7 +58,6 @@ from gfnet_pl.training.warm_start import (
 
 log = logging.getLogger(__name__)
 
-_SHOWN = 20  # predictions in the terminal; more are only in the file
 _OUT = "CSV file to write, or to replace. Default: predictions.csv, or predictions-2.csv and so on if it exists."
 
 
@@ -399,68 +392,21 @@ class GFNetCLI(LightningCLI):
         log.info("checkpoint %s", checkpoint.described)
 
     def after_test(self) -> None:
-        """Writes the predictions, the figures and the calibration into the run, and shows the figures."""
-        results = self._results(self.datamodule.evaluated)
-        self._show(results)
-        if self.trainer.is_global_zero:
-            folder = write_results(results)
-            log.info("picture by picture: %s; the figures: %s", folder.predictions, folder.metrics)
-            if not self.other_data:
-                log.info("next: gfnet report")
+        """Shows and writes what was found."""
+        self._outcome().tested()
 
     def after_validate(self) -> None:
-        """Shows the figures of the validation set."""
-        self._show(self._results(["val"]))
-
-    def _show(self, results: Results) -> None:
-        if self.trainer.is_global_zero:
-            assert self.checkpoint is not None  # as in _evaluated
-            title, caption = self.checkpoint.described, results.source
-            table = figures_table(results.figures, results.known, title=title, caption=caption)
-            Console().print(table)
-            if results.gap:
-                Console().print(results.gap.sentence, highlight=False)
-            Console().print(f"calibration: {results.calibration.promise}", highlight=False)
-
-    def _results(self, expected: list[str]) -> Results:
-        data: ImageDataModule = self.datamodule
-        assert self.checkpoint is not None  # as in _evaluated
-        return Results.of(
-            self.checkpoint,
-            self.outputs.sets,
-            expected=expected,
-            source=data.source,
-            root=data.root,
-            calibration_of_run=(read_calibration(self.checkpoint.path) or Calibration()) if self.other_data else None,
-            trained=[picture for picture in self._own_pictures() if picture.split == "train"],
-            learned=self.outputs.learned,
-        )
-
-    def _own_pictures(self) -> list[Picture]:
-        """The pictures of the run whose net is scored, with their splits."""
-        run = self.checkpoint.run if self.checkpoint and self.other_data else None
-        return read_splits(run.splits) if run else self.datamodule.pictures
+        """Shows what was found."""
+        self._outcome().validated()
 
     def after_predict(self) -> None:
-        """Writes a row for each picture: the predicted class, its probability, and whether to accept the prediction."""
-        checkpoint = self.checkpoint
-        assert checkpoint is not None  # as in _evaluated
-        files, broken = self.datamodule.predict_files, self.datamodule.broken_files
-        calibration = read_calibration(checkpoint.path)
-        if calibration is None:
-            words = "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it"
-            log.warning(words, checkpoint.path)
-        refuse_a_part("given", len(self.outputs.predicted), len(files))
-        if self.trainer.is_global_zero:
-            out = Path(self._get(self.config, "out") or free_name(Path(PREDICTIONS)))
-            logits, features = self.outputs.predicted, self.outputs.predicted_features
-            rows = write_predictions(out, files, logits, features, checkpoint.classes, calibration, broken)
-            if len(rows) <= _SHOWN:
-                Console().print(predictions_table(rows))
-            unread = f"; {len(broken):,} cannot be read" if broken else ""
-            log.info("%d pictures by %s%s: %s", len(files), checkpoint.path, unread, out)
-        if len(broken) == len(files):
-            raise UserError(f"none of the {len(files):,} pictures can be read, first {files[0]} ({broken[0]})")
+        """Writes what was found."""
+        self._outcome().predicted(self._get(self.config, "out"))
+
+    def _outcome(self) -> Outcome:
+        assert self.checkpoint is not None  # as in _evaluated
+        first = self.trainer.is_global_zero
+        return Outcome(self.checkpoint, self.outputs, self.datamodule, self.other_data, first)
 
 
 def _refuse_empty(said: dict[str, Any]) -> None:

@@ -1,0 +1,109 @@
+"""What a command found with a checkpoint: the figures and predictions, shown and written."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.data.manifest import Picture
+from gfnet_pl.data.splits import read_splits
+from gfnet_pl.errors import UserError
+from gfnet_pl.evaluation.calibration import Calibration
+from gfnet_pl.evaluation.figures import figures_table
+from gfnet_pl.run.checkpoint import Checkpoint
+from gfnet_pl.run.folder import PREDICTIONS
+from gfnet_pl.run.predictions import free_name, predictions_table, write_predictions
+from gfnet_pl.run.results import Results, read_calibration, refuse_a_part, write_results
+from gfnet_pl.training.outputs import KeepOutputs
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 20  # predictions in the terminal; more are only in the file
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `test`, `validate` or `predict` found.
+
+    Attributes:
+        checkpoint: What was scored.
+        outputs: What its net gave for each picture.
+        data: The pictures.
+        other_data: Whether they are other data than those of the checkpoint's run.
+        tells: Whether this process shows and writes it: the first of several devices.
+    """
+
+    checkpoint: Checkpoint
+    outputs: KeepOutputs
+    data: ImageDataModule
+    other_data: bool
+    tells: bool
+
+    def tested(self) -> None:
+        """Shows the figures, and writes them, the predictions and the calibration into the run."""
+        results = self._results(self.data.evaluated)
+        self._show(results)
+        if self.tells:
+            folder = write_results(results)
+            log.info("picture by picture: %s; the figures: %s", folder.predictions, folder.metrics)
+            if not self.other_data:
+                log.info("next: gfnet report")
+
+    def validated(self) -> None:
+        """Shows the figures of the validation set."""
+        self._show(self._results(["val"]))
+
+    def predicted(self, out: str | None) -> None:
+        """Writes a row for each picture: the predicted class, its probability, and whether to accept the prediction.
+
+        Args:
+            out: The file; default: predictions.csv, or the next name that is free.
+
+        Raises:
+            UserError: No picture can be read, or some were not classified.
+        """
+        path = self.checkpoint.path
+        files, broken = self.data.predict_files, self.data.broken_files
+        calibration = read_calibration(path)
+        if calibration is None:
+            words = "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it"
+            log.warning(words, path)
+        refuse_a_part("given", len(self.outputs.predicted), len(files))
+        if self.tells:
+            file = Path(out or free_name(Path(PREDICTIONS)))
+            logits, features = self.outputs.predicted, self.outputs.predicted_features
+            rows = write_predictions(file, files, logits, features, self.checkpoint.classes, calibration, broken)
+            if len(rows) <= _SHOWN:
+                Console().print(predictions_table(rows))
+            unread = f"; {len(broken):,} cannot be read" if broken else ""
+            log.info("%d pictures by %s%s: %s", len(files), path, unread, file)
+        if len(broken) == len(files):
+            raise UserError(f"none of the {len(files):,} pictures can be read, first {files[0]} ({broken[0]})")
+
+    def _show(self, results: Results) -> None:
+        if not self.tells:
+            return
+        title, caption = self.checkpoint.described, results.source
+        Console().print(figures_table(results.figures, results.known, title=title, caption=caption))
+        if results.gap:
+            Console().print(results.gap.sentence, highlight=False)
+        Console().print(f"calibration: {results.calibration.promise}", highlight=False)
+
+    def _results(self, expected: list[str]) -> Results:
+        return Results.of(
+            self.checkpoint,
+            self.outputs.sets,
+            expected=expected,
+            source=self.data.source,
+            root=self.data.root,
+            calibration_of_run=(read_calibration(self.checkpoint.path) or Calibration()) if self.other_data else None,
+            trained=[picture for picture in self._own_pictures() if picture.split == "train"],
+            learned=self.outputs.learned,
+        )
+
+    def _own_pictures(self) -> list[Picture]:
+        """The pictures of the run whose net is scored, with their splits."""
+        run = self.checkpoint.run if self.other_data else None
+        return read_splits(run.splits) if run else self.data.pictures
