@@ -8,7 +8,7 @@ import pytest
 
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.evaluation.figures import People, Promise
-from gfnet_pl.report.advice import next_steps
+from gfnet_pl.report.advice import next_steps, nothing_stands_out
 from gfnet_pl.report.analysis import Missing
 from gfnet_pl.report.labels import Doubts
 from gfnet_pl.report.words import (
@@ -197,6 +197,11 @@ def test_what_would_help_most_is_what_most_points_are_lost_for():
     assert step.why.startswith("5 of 160 training pictures (3.1\u00a0%) were far harder to learn")
     good = {"val": outputs("val", "uv"), "unseen": outputs("unseen", "abcdef")}
     assert first(good, learned=grown("pictures", 0.041, 0.01, 0.072)).what == "What would help most: more pictures"
+    unknown = nothing_stands_out(a_run(good, known=["val"]), WITHOUT_PICTURES)
+    assert unknown.startswith("Neither more people,")
+    assert "gfnet curve" in unknown
+    assert "gfnet curve" not in nothing_stands_out(a_run(good, known=["val"], learned=useless), WITHOUT_PICTURES)
+    assert nothing_stands_out(a_run(fallen, known=["val"], settings=robust), WITHOUT_PICTURES) == ""
     assert steps(a_run(NEW, known=["val"]))[-2:] == [
         "Find out whether more pictures would help",
         "Use it on your own pictures",

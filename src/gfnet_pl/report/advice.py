@@ -52,6 +52,14 @@ def next_steps(run: Run, analysis: Analysis) -> list[Step]:
     return [*steps[: _MOST - 1], _use(run)]
 
 
+def nothing_stands_out(run: Run, analysis: Analysis) -> str:
+    """A sentence if the figures do not say what about the data would help most; otherwise empty."""
+    if _vary(run) or _helps_most(run, analysis):
+        return ""
+    unknown = "" if run.learning_curve else "; whether more pictures would help is not known, gfnet curve finds out"
+    return f"Neither more people, nor more pictures, nor cleaner labels stand out as what would help most{unknown}."
+
+
 def _wide_gap(run: Run) -> Gap | None:
     """The gap between known and new people, if it is wide beyond its interval."""
     gap = run.results.gap

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from gfnet_pl.evaluation.figures import Promise
 from gfnet_pl.report import charts
-from gfnet_pl.report.advice import next_steps
+from gfnet_pl.report.advice import next_steps, nothing_stands_out
 from gfnet_pl.report.analysis import Analysis, Filters, Missing, OfPictures
 from gfnet_pl.report.compare import compare
 from gfnet_pl.report.of_sets import MOST_PEOPLE, of_sets
@@ -90,6 +90,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "first": first_sentence(run),
         "second": second_sentences(run),
         "steps": next_steps(run, analysis),
+        "nothing_stands_out": nothing_stands_out(run, analysis),
         "gap_words": gap_words(run),
         "fitted_words": fitted_words(run),
         "fitted_on": results.fitted_on,
