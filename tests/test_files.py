@@ -1,7 +1,9 @@
 import csv
+from pathlib import Path
 
 import pytest
 
+import gfnet_pl
 from gfnet_pl.files import replacing, write_rows
 
 
@@ -41,3 +43,9 @@ def test_every_text_comes_back_from_a_csv_file(tmp_path):
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         assert [tuple(row) for row in csv.reader(file, strict=True)] == rows
     assert (tmp_path / "a.csv").read_bytes().startswith(b'plain,1\n"li\nne","retur\rn"\n')
+
+
+def test_only_one_place_writes_csv():
+    """Python's own writer leaves a carriage return bare, and the reader then ends the line there."""
+    sources = Path(gfnet_pl.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if "csv.writer(" in path.read_text("utf-8")] == ["files.py"]

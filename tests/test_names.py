@@ -17,6 +17,7 @@ from gfnet_pl.data.splits import read_splits
 from gfnet_pl.messages import printable
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.run.losses import read_losses
 from gfnet_pl.run.predictions import predictions_table, write_predictions
 from gfnet_pl.run.run import read_run
 
@@ -57,6 +58,7 @@ def test_every_name_survives_training_test_report_and_prediction(named, workplac
     assert {picture.group for picture in results.sets["test"].pictures} == set(NAMES)
     assert {(picture.label, picture.group) for picture in read_splits(run.splits)} == {(n, n) for n in NAMES}
     assert list(confusion_emphasis(run)) == sorted(NAMES)
+    assert {loss.label for loss in read_losses(run)} == set(NAMES)
     # the report, which is HTML with JSON in it
     assert main(["report"]) == 0
     page = run.report.read_text("utf-8")

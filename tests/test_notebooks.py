@@ -81,7 +81,7 @@ def test_the_notebooks_run_one_after_the_other(tmp_path, monkeypatch):
             assert len(outputs) == cell.source.count("plt.show()"), cell.source
             told = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
             assert "Warning" not in told, told
-    for stage in ("robust",):
+    for stage in ("auto",):
         assert (tmp_path / "work" / "runs" / stage / "version_0" / "report.html").is_file()
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import replacing
+from gfnet_pl.files import replacing, write_rows
 from gfnet_pl.run.folder import RunFolder
 
 _DEVIATIONS = 6  # from the median: with 3 % of the labels wrong, 80 to 100 % of those beyond were wrong ones
@@ -46,12 +46,9 @@ def suspected(losses: Sequence[PictureLoss]) -> int:
 def write_losses(run: RunFolder, losses: Iterable[PictureLoss]) -> None:
     """Writes the list, highest loss first, in place of an earlier one."""
     with replacing(run.losses) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(PictureLoss._fields)
-        writer.writerows(
-            (each.path, each.label, f"{each.loss:.4f}", each.times, each.instead)
-            for each in sorted(losses, key=lambda each: (-each.loss, each.path))
-        )
+        write_rows(file, [PictureLoss._fields])
+        ordered = sorted(losses, key=lambda each: (-each.loss, each.path))
+        write_rows(file, ((each.path, each.label, f"{each.loss:.4f}", each.times, each.instead) for each in ordered))
 
 
 def read_losses(run: RunFolder) -> list[PictureLoss]:
