@@ -122,6 +122,25 @@ def test_a_patch_that_does_not_divide_the_image_is_refused(image_size):
         GFNet(image_size=image_size)
 
 
+@pytest.mark.parametrize("patch_size", [2, 4, 8, 16])
+def test_a_stem_of_convolutions_makes_a_token_per_patch(patch_size):
+    net = tiny(patch_size=patch_size, stem="conv", image_size=(32, 64)).eval()
+    images = grey(2, (32, 64))
+    assert net.patch_embed(images.float()).shape == (2, 32 * 64 // patch_size**2, 16)
+    assert net(images).shape == (2, 5)
+    moved = net.patch_embed(images.float().roll((patch_size, 0), (2, 3))).unflatten(1, net.map_size)
+    inside = slice(2, -2)  # a token sees more than its patch, and moves with the image
+    torch.testing.assert_close(
+        moved[:, 2:-1, inside], net.patch_embed(images.float()).unflatten(1, net.map_size)[:, 1:-2, inside]
+    )
+
+
+@pytest.mark.parametrize(("stem", "patch_size"), [("conv", 1), ("conv", 6), ("hook", 4)])
+def test_a_stem_that_cannot_be_is_refused(stem, patch_size):
+    with pytest.raises(ValueError, match=r"^stem"):
+        tiny(image_size=36, patch_size=patch_size, stem=stem)
+
+
 def test_a_filter_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"use \[12, 5\] \(or 'full'\) or \[7, 5\]"):
         GFNet(image_size=(96, 64), filter_size=(7, 7))

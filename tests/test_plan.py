@@ -48,6 +48,7 @@ def test_patches_fit_an_image_size_of_the_command_line(size):
     assert chosen["model.image_size"] == size
     sides = [size] if isinstance(size, int) else size
     assert all(side % chosen["model.patch_size"] == 0 for side in sides)
+    assert (chosen["model.stem"] == "conv") == (size not in (50, 97))  # their patches are no power of two, or 1
 
 
 def test_what_the_data_are_decides():
@@ -93,6 +94,7 @@ def test_the_command_line_wins_and_the_run_keeps_the_plan_as_a_config(pictures, 
     )
     assert first | {"stage": "again"} == again
     assert not Path("runs/again/version_0/plan.yaml").exists()
+    assert main(["test", *QUIET]) == 0  # the net with its convolutions is built again from its checkpoint
 
 
 @pytest.mark.parametrize(

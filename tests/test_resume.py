@@ -12,7 +12,13 @@ from gfnet_pl.cli import main
 from gfnet_pl.training.dashboard import FirstBatch
 from gfnet_pl.training.last_checkpoint import LastCheckpoint
 
-RANDOM = ["--model.dropout=0.2", "--model.drop_path=0.1", "--data.augment.rotation=20", "--data.augment.mixup=0.2"]
+RANDOM = [
+    "--model.dropout=0.2",
+    "--model.drop_path=0.1",
+    "--model.stem=conv",
+    "--data.augment.rotation=20",
+    "--data.augment.mixup=0.2",
+]
 LAST = Path("runs/base/version_0/checkpoints/last.ckpt")
 
 

@@ -10,6 +10,7 @@ Axes: B images, H x W tokens, N = H * W, C channels.
 import math
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Literal, Self
 
 import torch
@@ -24,17 +25,39 @@ from gfnet_pl.model.layer_norm import LayerNorm
 LARGEST_SIDE, MOST_CHANNELS, MOST_BLOCKS = 4096, 65_536, 1000
 
 
-class PatchEmbed(nn.Module):
-    """Cut images into patches, one token per patch: (B, in_channels, height, width) -> (B, N, C), row by row."""
+Stem = Literal["patch", "conv"]
 
-    def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
+
+class PatchEmbed(nn.Module):
+    """Make a token of each patch: (B, in_channels, height, width) -> (B, N, C), row by row."""
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int, stem: Stem) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
+        self.proj: nn.Module
+        if stem == "conv":
+            self.proj = conv_stem(in_channels, dim, patch_size)
+        else:
+            self.proj = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
         tokens: Tensor = self.proj(images)  # (B, C, H, W)
         # One copy here. Without it, the first LayerNorm of every block would make its own copy.
         return tokens.flatten(2).transpose(1, 2).contiguous()
+
+
+def conv_stem(in_channels: int, dim: int, patch_size: int) -> nn.Sequential:
+    """3 x 3 convolutions that each halve height and width, down to one token per patch.
+
+    Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021. They look beyond the patch, and learn
+    from few pictures what edges and strokes are. The batch normalisation is essential: without it, or with one over the
+    channels of each image instead, the gain is gone (docs/small-data.md).
+    """
+    halvings = patch_size.bit_length() - 1
+    widths = [in_channels, *(max(1, dim >> (halvings - step)) for step in range(1, halvings + 1))]
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.GELU()]
+    return nn.Sequential(*layers, nn.Conv2d(dim, dim, 1))
 
 
 class Mlp(nn.Module):
@@ -103,6 +126,7 @@ def check_arguments(
     filter_size: Literal["full"] | Sequence[int],
     dropout: float,
     drop_path: float,
+    stem: str,
 ) -> None:
     """Checks the arguments of GFNet, which describes them and the error, without building anything."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -120,6 +144,12 @@ def check_arguments(
         raise ValueError(
             f"image_size {height} x {width} cannot be cut into patches of {patch_size} x {patch_size}: "
             f"use a patch_size that divides both, such as {_nearest_divisor(height, width, patch_size)}"
+        )
+    if stem not in ("patch", "conv"):
+        raise ValueError(f"stem is {stem!r}: it must be patch or conv")
+    if stem == "conv" and (patch_size < 2 or patch_size & (patch_size - 1)):
+        raise ValueError(
+            f"stem conv halves the image down to its patches: patch_size {patch_size} must be 2, 4, 8, 16 …"
         )
     stored_size((height // patch_size, width // patch_size), filter_size)
 
@@ -144,6 +174,8 @@ class GFNet(nn.Module):
         dropout: Probability of dropping a number after the position embedding and in the MLPs.
         drop_path: Probability of dropping an image's whole branch in the last block. From block to block it rises
             linearly, starting with 0 in the first block.
+        stem: What makes tokens of an image: "patch", one step as the authors have it, or "conv", see `conv_stem`; its
+            patch_size must be a power of two.
 
     Attributes:
         image_size: Height and width of the images in pixels.
@@ -169,16 +201,27 @@ class GFNet(nn.Module):
         filter_size: Literal["full"] | tuple[int, int] = "full",
         dropout: float = 0.2,
         drop_path: float = 0.1,
+        stem: Stem = "patch",
     ) -> None:
         super().__init__()
         check_arguments(
-            image_size, patch_size, in_channels, num_classes, dim, depth, mlp_ratio, filter_size, dropout, drop_path
+            image_size,
+            patch_size,
+            in_channels,
+            num_classes,
+            dim,
+            depth,
+            mlp_ratio,
+            filter_size,
+            dropout,
+            drop_path,
+            stem,
         )
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.image_size = height, width
         self.map_size = height // patch_size, width // patch_size
 
-        self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
+        self.patch_embed = PatchEmbed(in_channels, dim, patch_size, stem)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.map_size[0] * self.map_size[1], dim))
         self.pos_drop = InPlaceDropout(dropout)
         self.blocks = nn.ModuleList(

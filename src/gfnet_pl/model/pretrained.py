@@ -96,6 +96,8 @@ def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None
 
 
 def _check_names(model: GFNet, state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> None:
+    if "patch_embed.proj.weight" not in own:
+        raise UserError("model.pretrained: the published nets make a token of each patch in one step: drop model.stem")
     for name in ("patch_embed.proj.weight", "pos_embed", "blocks.0.filter.complex_weight", "norm.weight", "head.bias"):
         if not isinstance(state_dict.get(name), Tensor):
             raise UserError(

@@ -19,8 +19,16 @@ AUTO = "auto"  # of a run whose settings were planned
 # Pictures of at most so many pixels (the shorter side) -> side of the images, side of the patches.
 _IMAGES = ((10, 16, 2), (20, 32, 4), (30, 28, 2), (48, 32, 2), (80, 64, 4), (160, 96, 8))
 _LARGEST_IMAGE = (0, 128, 8)
-_SMALL_NET = {"dim": 96, "depth": 4, "dropout": 0.0, "drop_path": 0.1, "lr": 5e-3, "weight_decay": 0.05}
-_STUDYS_NET = {"dim": 256, "depth": 12, "dropout": 0.2, "drop_path": 0.1, "lr": 1e-3, "weight_decay": 1e-6}
+_SMALL_NET = {"stem": "conv", "dim": 96, "depth": 4, "dropout": 0.0, "drop_path": 0.1, "lr": 5e-3, "weight_decay": 0.05}
+_STUDYS_NET = {
+    "stem": "patch",
+    "dim": 256,
+    "depth": 12,
+    "dropout": 0.2,
+    "drop_path": 0.1,
+    "lr": 1e-3,
+    "weight_decay": 1e-6,
+}
 _MANY = 100_000  # pictures from which the study's net is trained, on a GPU
 _BATCH, _LARGE_BATCH = 32, 512
 _EPOCHS, _FEWEST_EPOCHS, _STEPS_PER_EPOCH, _WARMUP = 20, 3, 100, 0.1
@@ -71,6 +79,8 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
     large = gpu and found.pictures >= _MANY
     images = _images(found, said)
     net = _STUDYS_NET if large or said.get("model.pretrained") else _SMALL_NET
+    if images["patch_size"] not in (2, 4, 8, 16):
+        net = net | {"stem": "patch"}
     kept = _kept_out(found, group_by=said.get("data.group_by"), folds=said.get("data.folds"))
     batch = said.get("data.batch_size", _LARGE_BATCH if large else _BATCH)
     training = max(1, found.pictures - kept.pop("pictures"))
@@ -101,6 +111,7 @@ def _images(found: Survey, said: Mapping[str, Any]) -> dict[str, Any]:
     if "model.image_size" in said:
         sides = asked if isinstance(asked, tuple | list) else [asked]
         patch = next((p for p in (patch, 8, 7, 6, 5, 4, 3, 2) if not any(each % p for each in sides)), 1)
+    patch = said.get("model.patch_size", patch)
     return {"image_size": said.get("model.image_size", chosen), "patch_size": patch}
 
 

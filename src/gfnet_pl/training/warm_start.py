@@ -31,7 +31,11 @@ _DRAWS_SPLITS = tuple(f"data.{field.name}" for field in fields(SplitRule))
 _MAY_MOVE = ("data.root", "data.splits", "data.on_broken")  # pictures may have been moved or damaged since
 _RECIPE = ("model.lr", "model.weight_decay", "model.warmup_epochs", "model.freeze")
 _OF_THE_DATA = (*_DRAWS_SPLITS, "data.classes", "data.class_emphasis", "data.epoch_size")  # of no use for other classes
-_CANVAS = {"data.colour": False, "data.fit": "stretch"}  # a net keeps these; and what they were before one could say
+_KEPT = {
+    "model.stem": "patch",
+    "data.colour": False,
+    "data.fit": "stretch",
+}  # a net keeps these; and what they were before one could say
 _OF_THE_NET = tuple(f"model.{name}" for name in ("image_size", "patch_size", "dim", "depth", "dropout", "drop_path"))
 _LR = 1e-3  # of a net that has learned something; a new one of the same size is planned to begin at 5e-3
 _REGULARISATION = ("model.dropout", "model.drop_path")
@@ -58,7 +62,7 @@ def transfers(checkpoint: Checkpoint, said: dict[str, Any], stage: str) -> bool:
 
 def kept_in_plan(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a plan for other data has to keep of the net, by dotted key, and the learning rate that suits it."""
-    own = {key: value for key, value in (_CANVAS | checkpoint.settings).items() if key in (*_OF_THE_NET, *_CANVAS)}
+    own = {key: value for key, value in (_KEPT | checkpoint.settings).items() if key in (*_OF_THE_NET, *_KEPT)}
     return own | {"model.lr": _LR}
 
 
@@ -79,7 +83,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
             cannot be resumed by this version.
     """
     of_the_command = ("config", "ckpt_path", "weights_only", "data.predict_paths", "data.image_size", "emphasis_from")
-    taken: dict[str, Any] = _CANVAS | {
+    taken: dict[str, Any] = _KEPT | {
         key: value for key, value in checkpoint.settings.items() if key not in of_the_command
     }
     if subcommand != "fit":  # how it was trained, and on which machine, says nothing about how to evaluate it
@@ -87,9 +91,9 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     elif "trainer.precision" in taken:
         taken["trainer.precision"] = taken["trainer.precision"] or FLOAT32  # null in a run of version 0.1.0
     if subcommand == "predict":
-        kept = ("data.batch_size", *_CANVAS)
+        kept = ("data.batch_size", *_KEPT)
         taken = {key: value for key, value in taken.items() if not key.startswith("data.") or key in kept}
-        _refuse_contradictions(checkpoint, said, taken, tuple(_CANVAS))
+        _refuse_contradictions(checkpoint, said, taken, tuple(_KEPT))
         return taken
     again = subcommand == "fit" and not resumes(checkpoint, stage)
     new_head = subcommand == "fit" and transfers(checkpoint, said, stage)
@@ -113,7 +117,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     if "data.splits" not in said:
         own = resumed or not (new_head or is_other_data(checkpoint, said))
         taken["data.splits"] = _splits(checkpoint) if own else None
-    fixed = (*_CANVAS, *(key for key in taken if key.startswith("model.") and key != "model.compile"))
+    fixed = (*_KEPT, *(key for key in taken if key.startswith("model.") and key != "model.compile"))
     if again:
         fixed = tuple(key for key in fixed if key not in _REGULARISATION)
     elif subcommand == "fit":
