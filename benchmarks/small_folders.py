@@ -213,7 +213,7 @@ def resnet(data: Pictures, seed: int, place: Path) -> float:
     return float((found == torch.tensor(data.test_labels)).float().mean())
 
 
-def gfnet(data: Pictures, seed: int, place: Path) -> float:
+def gfnet(data: Pictures, seed: int, place: Path, *options: str) -> float:
     """`gfnet fit DIR` and `gfnet test`, on a manifest of picture files."""
     pictures = []
     for split, images, labels in (("train", *data[:2]), ("test", *data[2:])):
@@ -225,7 +225,7 @@ def gfnet(data: Pictures, seed: int, place: Path) -> float:
                 Image.fromarray(image).save(path)
             pictures.append(Picture(f"{split}/{path.name}", f"class{label:02}", split, ""))
     write_manifest(place / "pictures.csv", pictures)
-    for command in (["fit", "pictures.csv", "--seed_everything", str(seed)], ["test"]):
+    for command in (["fit", "pictures.csv", "--seed_everything", str(seed), *options], ["test"]):
         subprocess.run([sys.executable, "-m", "gfnet_pl", *command], cwd=place, check=True, env=dict(os.environ))
     here = Path.cwd()
     os.chdir(place)  # a run is found from the folder that holds runs/
@@ -234,11 +234,16 @@ def gfnet(data: Pictures, seed: int, place: Path) -> float:
     return float(accuracy)
 
 
+def gfnet_without_stem(data: Pictures, seed: int, place: Path) -> float:
+    return gfnet(data, seed, place, "--model.stem", "patch")
+
+
 METHODS: dict[str, Callable[[Pictures, int, Path], float]] = {
     "logistic regression": logistic_regression,
     "HOG + SVM": hog_svm,
     "ResNet": resnet,
     "gfnet": gfnet,
+    "gfnet, stem patch": gfnet_without_stem,
 }
 
 
@@ -250,7 +255,7 @@ def run(folder: Path, rows: Sequence[str], methods: Sequence[str], seeds: Sequen
                 if any((each["row"], each["method"], each["seed"]) == (row, method, seed) for each in found):
                     continue
                 place = folder / f"{row}-{seed}"
-                if method == "gfnet":
+                if method.startswith("gfnet"):
                     shutil.rmtree(place, ignore_errors=True)
                 data = pictures_of(row, seed)
                 start, busy = time.perf_counter(), os.times()
