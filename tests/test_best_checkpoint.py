@@ -12,12 +12,12 @@ from gfnet_pl.training.best_checkpoint import FEW, Validated, is_better
         ((0.917, 0.35), (0.917, 0.30), FEW, False),
         ((0.917, 0.30), (0.917, 0.30), FEW, False),  # of equal ones, the first
         ((0.92, 0.50), (0.91, 0.30), FEW, True),
-        ((0.92, 0.50), (0.91, 0.30), FEW - 1, False),  # few pictures: the loss alone
-        ((0.90, 0.29), (0.91, 0.30), FEW - 1, True),
-        ((0.92, 0.50), (0.91, None), 36, True),  # a run that an earlier version began
-        ((0.91, 0.01), (0.91, None), 36, False),
-        ((0.92, float("nan")), (0.91, 0.30), 36, False),
-        ((0.91, 0.30), (0.92, float("nan")), 36, True),
+        ((0.90, 0.50), (0.91, 0.30), FEW - 1, True),  # few pictures: the later one
+        ((0.92, float("nan")), (0.91, 0.30), FEW - 1, False),
+        ((0.90, None), (0.91, None), FEW - 1, True),
+        ((0.92, 0.50), (0.91, None), FEW, True),  # a run that an earlier version began
+        ((0.91, 0.01), (0.91, None), FEW, False),
+        ((0.91, float("nan")), (0.91, 0.30), FEW, False),
         ((0.91, 0.30), (0.91, float("nan")), FEW, True),
     ],
 )

@@ -15,7 +15,10 @@ _MOST_NAMES = 4
 NONE = "\u2013"
 _FEW = 20  # pictures, below which their exact number is said
 _LONG = 30  # characters, from which a word of a command may break
-_CHOSEN_BY = {"accuracy": "the one with the highest accuracy", "loss": "the one with the lowest loss"}
+_CHOSEN_BY = {
+    "accuracy": "the one with the highest accuracy on validation pictures",
+    "last": "the last one, as so few validation pictures cannot choose",
+}
 
 
 def percent(share: float | None, digits: int = 0) -> str:
@@ -138,8 +141,8 @@ def checkpoint_words(run: Run) -> str:
     trained = run.trained_epochs
     if name == BEST:
         best = run.sessions[-1].get("best") if run.sessions else None
-        why = _CHOSEN_BY[best.get("by", "accuracy")] if best else "the best one"
-        return f"{name}: epoch {epochs} of {trained}, {why} on validation pictures"
+        why = _CHOSEN_BY[best.get("by", "accuracy")] if best else "the best one on validation pictures"
+        return f"{name}: epoch {epochs} of {trained}, {why}"
     return f"{name}: after {epochs} epochs" + ("" if name == LAST else f" of {trained}")
 
 

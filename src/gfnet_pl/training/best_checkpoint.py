@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gfnet_pl.training.classifier import GFNetClassifier
 
-FEW = 200  # validation pictures: below that, a picture that is right by chance decides between epochs
+FEW = 200  # validation pictures: below that, chance decides between epochs (docs/small-data.md has figures)
 _LOSS = "best_loss"  # in the callback's state
 
 
@@ -28,22 +28,22 @@ class Validated(NamedTuple):
     images: int
 
 
-def chosen_by(images: int) -> Literal["accuracy", "loss"]:
-    """What decides on that many validation pictures: the loss where they are few, for it counts how sure the net is."""
-    return "loss" if images < FEW else "accuracy"
+def chosen_by(images: int) -> Literal["accuracy", "last"]:
+    """What decides on that many validation pictures: where they are few, the last epoch is taken."""
+    return "last" if images < FEW else "accuracy"
 
 
 def is_better(new: Validated, best: Validated) -> bool:
     """Whether an epoch takes the place of the best one so far. Of two that are equal, the earlier one stays.
 
-    On few pictures the lower loss wins. On more, the higher accuracy does, and of equal ones the lower loss. Where the
-    loss of the best one is unknown, only the accuracy can be compared.
+    On few pictures the later one does, unless its loss is not a number. On more, the higher accuracy wins, and of equal
+    ones the lower loss. Where the loss of the best one is unknown, only the accuracy can be compared.
     """
+    if chosen_by(new.images) == "last":
+        return new.loss is None or not math.isnan(new.loss)
     if new.loss is None or best.loss is None:
         return new.accuracy > best.accuracy
     loss, lowest = (math.inf if math.isnan(each) else each for each in (new.loss, best.loss))
-    if chosen_by(new.images) == "loss":
-        return loss < lowest
     return (new.accuracy, -loss) > (best.accuracy, -lowest)
 
 

@@ -25,7 +25,7 @@ class Best:
         val_accuracy: 0 to 1.
         right: Validation pictures that are right.
         images: All validation pictures.
-        by: What it was chosen by: accuracy, or loss.
+        by: What it was chosen by: accuracy; or last, for it is the last one.
     """
 
     epoch: int

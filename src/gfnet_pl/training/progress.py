@@ -178,7 +178,7 @@ class Progress(ProgressBar):
 
 def _in_words(best: Best) -> str:
     low, high = wilson(best.right, best.images)
-    why = ", lowest val loss" if best.by == "loss" else ""
+    why = ", the last one" if best.by == "last" else ""
     return (
         f"best: epoch {best.epoch}{why}, val {100 * best.val_accuracy:.1f} %, "
         f"95 % interval {100 * low:.1f} to {100 * high:.1f} ({best.right:,} of {best.images:,})"
