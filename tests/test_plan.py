@@ -61,11 +61,17 @@ def test_what_the_data_are_decides():
     assert planned(found(groups=40))["data.unseen_groups"] == 4
     folds = make_plan(found(), {"data.root": "there", "data.folds": 4})
     assert folds.settings["data.folds"] == 4 and "data.holdout_per_class" not in folds.settings
-    assert folds.settings["data.epoch_size"] >= 270 and "in each of 4 runs another of 4 parts" in folds.reasons[-1]
+    assert folds.settings["data.epoch_size"] >= 270 and "in each of 4 runs another of 4 parts" in folds.reasons[4]
     assert "data.unseen_groups" not in planned(found(groups=40), **{"data.group_by": "blocks"})
     assert "data.split_by" not in planned(found(groups=40, provided=frozenset({"unseen"})))
     assert planned(found((300, 300)))["data.holdout_per_class"] > 0
     assert planned(found((300, 300), provided=frozenset({"test"})))["data.holdout_per_class"] == 0
+
+
+def test_few_pictures_are_told_of_another_tool():
+    few, enough = (make_plan(found(counts), {"data.root": "there"}).reasons for counts in ((199,) * 3, (200,) * 3))
+    assert len(enough) == 5
+    assert few[5].startswith("so few pictures: an SVM")
 
 
 def test_a_folder_is_looked_at(tmp_path):
