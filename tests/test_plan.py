@@ -91,6 +91,7 @@ def test_the_command_line_wins_and_the_run_keeps_the_plan_as_a_config(pictures, 
     assert any("60 training pictures in 3 classes (20 each), 16 pixels, grey" in line for line in lines)
     assert any("16 channels, 2 blocks; pictures become 16 x 16, in patches of 4" in line for line in lines)
     plan = Path("runs/auto/version_0/plan.yaml")
+    assert f"these settings, to edit and use as a --config: {plan}" in lines
     settings = yaml.safe_load(plan.read_text())
     assert settings["data"]["root"] == str(pictures)
     assert settings["model"]["dim"] == 16

@@ -266,7 +266,9 @@ class GFNetCLI(LightningCLI):
             self.run = self._folder()
         fold = self._get(self.config, "data")["fold"]
         callbacks: list[Callback] = [Progress(self.run, is_fold=fold is not None)] if shows_progress else []
-        callbacks += [Tell(*self.plan.reasons)] if self.plan and fold in (None, 1) else []  # once for all folds
+        if self.plan and fold in (None, 1):  # once for all folds
+            written = [f"these settings, to edit and use as a --config: {self.run.plan}"] if self.run else []
+            callbacks += [Tell(*self.plan.reasons, *written)]
         callbacks += [Tell(self.precision)] if self.precision else []
         if self.subcommand == "fit":
             callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts()]

@@ -172,7 +172,7 @@ def _kept_words(found: Survey, settings: Mapping[str, Any]) -> str:
     if folds := settings.get("data.folds"):
         by = "whole groups" if found.groups else "picture by picture"
         return f"kept out, {by}: in each of {folds} runs another of {folds} parts, so that every picture is scored"
-    kept = [] if "val" in found.provided else [f"{settings['data.val_fraction']:.0%} for validation"]
+    kept = [] if "val" in found.provided else [f"{100 * settings['data.val_fraction']:.0f} % for validation"]
     kept += [f"{count} per class for holdout"] if (count := settings["data.holdout_per_class"]) else []
     kept += [f"{count} groups as unseen"] if (count := settings.get("data.unseen_groups", 0)) else []
     validated = settings["data.val_fraction"] * found.pictures
