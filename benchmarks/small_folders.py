@@ -281,12 +281,13 @@ def write() -> None:
         means = {name: statistics.mean(each["accuracy"] for each in mine) for name, mine in of.items() if mine}
         if not means:
             continue
+        best = max(means.values()) if len(means) > 1 else None  # of one method there is no best
         cells = []
         for name, mine in of.items():
             values = [each["accuracy"] for each in mine]
             spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
             words = f"{means[name]:.1f}{spread} ({len(values)})" if values else ""
-            cells.append(f"**{words}**" if values and means[name] == max(means.values()) else words)
+            cells.append(f"**{words}**" if values and means[name] == best else words)
         taken = [each["core_minutes"] for each in of["gfnet"]]
         lines.append([row, *cells, f"{statistics.median(taken):.1f}" if taken else ""])
     heads = ["pictures", *METHODS, "gfnet, minutes of one core"]

@@ -300,8 +300,9 @@ def test_gradients_in_bf16_are_those_of_float64_but_for_rounding():
         assert (found[name] - value).norm() / value.norm() < 0.04, name
 
 
-def test_what_is_frozen_gets_no_gradient_and_drops_nothing():
-    net = tiny(depth=3, dropout=0.5, drop_path=0.5)
+@pytest.mark.parametrize("stem", ["patch", "conv"])
+def test_what_is_frozen_gets_no_gradient_and_drops_nothing(stem):
+    net = tiny(depth=3, dropout=0.5, drop_path=0.5, stem=stem)
     net.freeze(2)
     net.train()
     net(grey(4)).sum().backward()

@@ -49,8 +49,8 @@ def conv_stem(in_channels: int, dim: int, patch_size: int) -> nn.Sequential:
     """3 x 3 convolutions that each halve height and width, down to one token per patch.
 
     Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021. They look beyond the patch, and learn
-    from few pictures what edges and strokes are. The batch normalisation is essential: without it, or with one over the
-    channels of each image instead, the gain is gone (docs/small-data.md).
+    from few pictures what edges and strokes are; docs/small-data.md has the gain. The batch normalisation is essential:
+    in trials without it, or with one over the channels of each image instead, the gain was gone.
     """
     halvings = patch_size.bit_length() - 1
     widths = [in_channels, *(max(1, dim >> (halvings - step)) for step in range(1, halvings + 1))]
