@@ -174,7 +174,7 @@ def test_the_message_says_the_whole_range():
             ["--trainer.callbacks={class_path: EarlyStopping, init_args: {monitor: val/loss, mode: up}}"],
             "callbacks.EarlyStopping: `mode` can be min, max, got up",
         ),
-        (["--trainer.logger={class_path: foo.Bar}"], "trainer.logger: foo.Bar: No module named 'foo'"),
+        (["--trainer.logger={class_path: foo.Bar}"], "trainer.logger: foo.Bar is not imported: a config may only name"),
     ],
 )
 def test_what_the_parser_and_lightning_refuse_is_one_line(workplace, capsys, options, message):

@@ -20,6 +20,7 @@ from gfnet_pl.data.decode import refuse_broken
 from gfnet_pl.data.duplicates import THRESHOLD, border_of, clusters, fingerprints
 from gfnet_pl.data.groups import assign_groups, kinds_of
 from gfnet_pl.data.layouts import Found, Picture, scan
+from gfnet_pl.data.manifest import outside
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import refuse_url
@@ -147,6 +148,10 @@ def _there(source: Path, splits: Path, classes: Sequence[str] | None) -> Found:
             raise UserError(f"data.classes: {splits} has no picture of the class {lacking[0]!r}; drop it")
         listed = [picture for picture in listed if picture.label in classes]
     top = os.fspath(folder)
+    if source.suffix.lower() == ".csv":  # links of a folder are followed, but none in a manifest's lines
+        problem_of = outside(folder)
+        if wrong := next((p for p in listed if os.path.lexists(f"{top}/{p.path}") and problem_of(p.path)), None):
+            raise UserError(f"data.splits: {splits}: {wrong.path} {problem_of(wrong.path)}")
     gone = [picture for picture in listed if not os.path.lexists(f"{top}/{picture.path}")]
     if not gone:
         return Found(folder, listed, [])

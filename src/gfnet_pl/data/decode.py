@@ -11,7 +11,7 @@ Many pictures are decoded by child processes (`processes.py`): a small picture i
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,11 +26,17 @@ from gfnet_pl.messages import follow
 from gfnet_pl.processes import EndedEarly, in_processes
 
 DECODING = 2  # a change to any decoded pixel, or to what counts as broken, needs another number
-MAX_PIXELS = 100_000_000  # 10,000 x 10,000: 0.5 GB in colour, times the cores
+MAX_PIXELS = 100_000_000  # 10,000 x 10,000: 0.5 GB in grey, 0.8 GB in colour, times the cores
+MAX_PIXELS_OF = {
+    "WEBP": 40_000_000,
+    "JPEG2000": 40_000_000,
+    "AVIF": 80_000_000,
+}  # their decoders take 10 to 20 B a pixel
 # Pillow has more: some start other programs (EPS), some are no pictures for people (BUFR), and few pictures are in the
 # rest. HEIF is added where pillow-heif is installed.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 
+_STRIP = 2**22  # pixels of a large picture that are converted at once, or there would be several whole copies of it
 _CHUNK_BYTES = 2**21  # decoded pixels that a process sends at once
 _CHUNK_PICTURES = 256
 _WORTH_PROCESSES = 200  # fewer are decoded sooner than two Pythons have started
@@ -187,8 +193,9 @@ def _read(path: Path | str, canvas: Canvas) -> Images:
     longest = max(canvas.height, canvas.width)
     try:
         with open_picture(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
+            most = MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS)
+            if image.width * image.height > most:
+                raise BrokenPicture(path, f"it has more than {most // 10**6} million pixels")
             # A JPEG comes at a reduced scale, and in grey if that is wanted: twice as fast.
             image.draft("RGB" if canvas.colour else "L", (longest, longest))
             if (
@@ -197,7 +204,7 @@ def _read(path: Path | str, canvas: Canvas) -> Images:
                 image.filename = ""
             image.load()
             turn = orientation(image)
-            picture = _coloured(image) if canvas.colour else _grey(image)
+            picture = _converted(image, "RGB" if canvas.colour else "L")
             picture = scaled(picture, canvas, sideways=turn in SIDEWAYS)
             if turn in _UPRIGHT:  # now that the picture is small
                 picture = picture.transpose(_UPRIGHT[turn])
@@ -207,6 +214,8 @@ def _read(path: Path | str, canvas: Canvas) -> Images:
         raise UserError(
             f"{path} does not exist; if the pictures have moved, give --data.root and --data.splits"
         ) from None
+    except BrokenPicture:
+        raise
     except Image.DecompressionBombError:
         raise BrokenPicture(path, f"it has more than {MAX_PIXELS // 10**6} million pixels") from None
     except UnidentifiedImageError:
@@ -232,6 +241,26 @@ def _what_it_is(path: Path | str) -> str:
     return f"it is none of {', '.join(FORMATS)}"
 
 
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    """A decoded picture in grey ("L") or in colour ("RGB"), which is made strip by strip."""
+    convert = _coloured if mode == "RGB" else _grey
+    if image.mode in ("I", "F"):
+        convert = partial(_stretched, levels=_levels(image), mode=mode)
+    if image.width * image.height <= _STRIP:
+        return convert(image)
+    whole = Image.new(mode, image.size)
+    for top, strip in _strips(image):
+        whole.paste(convert(strip), (0, top))
+    return whole
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Parts of a picture from its top to its bottom, and the row where each begins."""
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
 def _grey(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # convert("L") would clip 65,536 levels to the lowest 256
         levels = np.asarray(image)
@@ -239,8 +268,6 @@ def _grey(image: Image.Image) -> Image.Image:
         if "transparency" in image.info:
             grey[levels == image.info["transparency"]] = _WHITE
         return Image.fromarray(grey)
-    if image.mode in ("I", "F"):
-        return Image.fromarray(_stretched(np.asarray(image)))
     if image.has_transparency_data:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         page = Image.new("L", image.size, _WHITE)
@@ -250,7 +277,7 @@ def _grey(image: Image.Image) -> Image.Image:
 
 
 def _coloured(image: Image.Image) -> Image.Image:
-    if image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I"):
+    if image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I"):
         return _grey(image).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -260,15 +287,24 @@ def _coloured(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _stretched(values: npt.NDArray[np.int32] | npt.NDArray[np.float32]) -> Images:
-    """Least to greatest value -> 0 to 255; one level only is taken as a grey level."""
-    low, high = float(values.min()), float(values.max())
+def _levels(image: Image.Image) -> tuple[float, float]:
+    """The least and the greatest value of a picture of 32-bit integers or floats."""
+    ends = [(float(values.min()), float(values.max())) for values in (np.asarray(strip) for _, strip in _strips(image))]
+    low, high = float(np.min(ends)), float(np.max(ends))
     if not np.isfinite(np.float32(high - low)):
         raise ValueError("it has values that are no finite numbers")
+    return low, high
+
+
+def _stretched(image: Image.Image, *, levels: tuple[float, float], mode: str) -> Image.Image:
+    """Least to greatest value -> 0 to 255; one level only is taken as a grey level."""
+    values: npt.NDArray[np.int32] | npt.NDArray[np.float32] = np.asarray(image)
+    low, high = levels
     if low == high:
-        return np.full(values.shape, min(max(low, 0), 255), np.uint8)
-    levels: Images = np.rint((values - low) * (255 / (high - low))).astype(np.uint8)
-    return levels
+        grey = np.full(values.shape, min(max(low, 0), 255), np.uint8)
+    else:
+        grey = np.rint((values - low) * (255 / (high - low))).astype(np.uint8)
+    return Image.fromarray(grey).convert(mode)
 
 
 def orientation(image: Image.Image) -> int:

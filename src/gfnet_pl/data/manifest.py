@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gfnet_pl.errors import UserError, nearest
-from gfnet_pl.files import replacing, write_rows
+from gfnet_pl.files import read_rows, replacing, write_rows
 
 
 class Picture(NamedTuple):
@@ -54,7 +54,7 @@ def read_manifest(
     """
     pictures: list[Picture] = []
     line_of: dict[str, int] = {}
-    problem_of = _inside(folder) if folder else None
+    problem_of = outside(folder) if folder else None
 
     def refuse(line: int, problem: str) -> UserError:
         return UserError(f"{key}: {path}, line {line}: {problem}")
@@ -87,8 +87,8 @@ def _rows(path: Path, key: str, required: Sequence[str]) -> Iterator[tuple[int, 
     known = list(Picture._fields)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
+            rows = read_rows(file)
+            _, header = next(rows, (0, []))
             expected = f"expected {','.join(known)} (needed: {','.join(required)})"
             for column in header:
                 if column not in known:
@@ -98,25 +98,25 @@ def _rows(path: Path, key: str, required: Sequence[str]) -> Iterator[tuple[int, 
             absent = [column for column in ("split", "group") if column not in header]
             defaults = ["train" if column == "split" else "" for column in absent]
             in_order = itemgetter(*map([*header, *absent].index, known))
-            for values in reader:
+            for line, values in rows:
                 if values and len(values) != len(header):
                     raise UserError(
-                        f"{key}: {path}, line {reader.line_num}: {len(values)} values for {len(header)} columns; "
+                        f"{key}: {path}, line {line}: {len(values)} values for {len(header)} columns; "
                         "put quotes round a value that holds a comma"
                     )
                 if values:
-                    yield (reader.line_num, *in_order(values + defaults))
+                    yield (line, *in_order(values + defaults))
     except FileNotFoundError:
         raise UserError(f"{key}: {path} does not exist; check the name") from None
     except UnicodeDecodeError:
         raise UserError(f"{key}: {path} is not UTF-8; save it as CSV in UTF-8") from None
     except csv.Error as error:
-        raise UserError(f"{key}: {path}, line {reader.line_num}: no CSV ({error}); check the quotes") from None
+        raise UserError(f"{key}: {path}, {error}; check the quotes") from None
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be read ({error.strerror}); check the file") from None
 
 
-def _inside(folder: Path) -> Callable[[str], str]:
+def outside(folder: Path) -> Callable[[str], str]:
     """A function that says what is wrong with a path below `folder`, "" where nothing is."""
     top = os.path.realpath(folder)
 

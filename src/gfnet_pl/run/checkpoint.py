@@ -1,7 +1,11 @@
-"""What a checkpoint contains: stage, settings, finished epochs and classes of its run, and the weights of the net."""
+"""What a checkpoint contains: stage, settings, finished epochs and classes of its run, and the weights of the net.
+
+A checkpoint may come from anybody. Nothing in it is executed: PyTorch reads tensors and plain values only, and of the
+stored settings only plain values are taken. What could name a class, a module or a place to write to is not among them.
+"""
 
 import inspect
-import pickle
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -13,10 +17,13 @@ import torch
 
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.model.gfnet import GFNet, check_arguments
 from gfnet_pl.run.folder import RunFolder, run_of
 
 RECORD = "gfnet_pl"  # the checkpoint's entry with the run's stage, resolved config and random state
+# Settings of the Trainer that can hold objects, name classes, or say where to write.
+_NOT_TAKEN = ("callbacks", "default_root_dir", "logger", "model_registry", "plugins", "profiler", "strategy")
+_PLAIN_NAME = re.compile(r"[\w:, -]*")  # "bf16-mixed", "00:01:30:00", "0,1"; no path of a class, which has dots
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Checkpoint:
         steps: Number of optimizer steps.
         settings: The resolved settings of its run by dotted key, for example "model.dim".
         weights: The classifier's state dict.
+        not_taken: Keys of settings that its run had and that are not among `settings`: a checkpoint may not set them.
         trained_on: "digests" (K,) int64 of the pictures that the net was trained on, as bits of `Seen.digests`, and
             "decoding", what made their pixels; None if the checkpoint is of version 0.1.0.
     """
@@ -40,6 +48,7 @@ class Checkpoint:
     steps: int
     settings: dict[str, Any]
     weights: dict[str, torch.Tensor]
+    not_taken: tuple[str, ...] = ()
     trained_on: dict[str, Any] | None = None
 
     @classmethod
@@ -56,16 +65,17 @@ class Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except FileNotFoundError:
             raise UserError(f"--ckpt_path: {path} does not exist") from None
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        except Exception as error:  # PyTorch raises nearly anything on a file that somebody else made
             raise UserError(f"--ckpt_path: {path} cannot be read as a checkpoint ({one_line(error)})") from None
-        model = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
-        weights = content.get("state_dict", {}) if isinstance(content, dict) else {}
-        if not model.get("classes") or "net.pos_embed" not in weights:
+        try:
+            found = _read(path, content)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            found = None
+        if found is None:
             raise UserError(f"--ckpt_path: {path} is no checkpoint of a GFNetClassifier; give one that gfnet fit wrote")
-        record = content.get(RECORD, {})
-        settings = dict(_dotted(record.get("config", {}) | {"model": model}))
-        steps, pictures = int(content["global_step"]), record.get("trained_on")
-        return cls(path, record.get("stage"), _finished_epochs(content), steps, settings, weights, pictures)
+        if problem := _misfit(found):
+            raise UserError(f"--ckpt_path: {path} contradicts itself: {problem}; give one that gfnet fit wrote")
+        return found
 
     @property
     def classes(self) -> list[str]:
@@ -91,14 +101,76 @@ class Checkpoint:
         # A run of an earlier version has neither setting.
         return Canvas(height, width, self.settings.get("data.colour", False), self.settings.get("data.fit", "stretch"))
 
+    @property
+    def _net_arguments(self) -> dict[str, Any]:
+        known = [name for name in inspect.signature(GFNet).parameters if f"model.{name}" in self.settings]
+        return {name: self.settings[f"model.{name}"] for name in known} | {"num_classes": len(self.classes)}
+
     def net(self) -> GFNet:
         """Builds the net with these weights, on the CPU, in evaluation mode."""
-        known = [name for name in inspect.signature(GFNet).parameters if f"model.{name}" in self.settings]
-        arguments: dict[str, Any] = {name: self.settings[f"model.{name}"] for name in known}
-        net = GFNet(**arguments | {"num_classes": len(self.classes)})
+        net = GFNet(**self._net_arguments)
         of_net = {name: value for name, value in self.weights.items() if name.startswith("net.")}
         net.load_state_dict({name.removeprefix("net."): value for name, value in of_net.items()})
         return net.eval()
+
+
+def _read(path: Path, content: Any) -> Checkpoint | None:  # noqa: ANN401
+    """What the file contains; None, or an error of whatever kind, if it is not what `gfnet fit` writes."""
+    model, weights, record = content["hyper_parameters"], content["state_dict"], content.get(RECORD, {})
+    classes, stage = model.get("classes"), record.get("stage")
+    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+        return None
+    if "net.pos_embed" not in weights or not isinstance(stage, str | None):
+        return None
+    if not all(isinstance(value, torch.Tensor) and value.layout == torch.strided for value in weights.values()):
+        return None
+    stored = dict(_dotted(record.get("config", {}) | {"model": model}))
+    settings = {key: value for key, value in stored.items() if _is_taken(key, value)}
+    lost = tuple(key for key, value in stored.items() if key not in settings and value not in (None, "auto"))
+    steps, pictures = int(content["global_step"]), record.get("trained_on")
+    if pictures and not (isinstance(pictures["decoding"], str) and pictures["digests"].dtype == torch.int64):
+        return None
+    return Checkpoint(path, stage, _finished_epochs(content), steps, settings, weights, lost, pictures)
+
+
+def _is_taken(key: str, value: object) -> bool:
+    """Whether a stored setting is data: a plain value, and none that could name a class or a place to write to."""
+    if key.startswith("trainer."):
+        if key.removeprefix("trainer.") in _NOT_TAKEN:
+            return isinstance(value, bool)  # trainer.logger false
+        if isinstance(value, str):
+            return bool(_PLAIN_NAME.fullmatch(value))
+    if key == "data.class_emphasis" and isinstance(value, dict):
+        return all(isinstance(name, str) and isinstance(factor, int | float) for name, factor in value.items())
+    if isinstance(value, list | tuple):
+        return all(isinstance(each, str | int | float | None) for each in value)
+    return isinstance(value, str | int | float | None)
+
+
+def _misfit(checkpoint: Checkpoint) -> str | None:
+    """What is wrong with the sizes of a checkpoint whose net might take far more memory than its file; or None."""
+    weights = checkpoint.weights
+    if sum(weight.numel() * weight.element_size() for weight in weights.values()) > checkpoint.path.stat().st_size:
+        return "its weights are larger than the file"
+    try:
+        found = inspect.signature(GFNet).bind(**checkpoint._net_arguments)
+        found.apply_defaults()
+        check_arguments(*found.arguments.values())
+    except (TypeError, ValueError) as error:
+        return f"model.{one_line(error)}"
+    net = found.arguments
+    canvas, side = checkpoint.canvas, net["patch_size"]
+    sizes = {
+        "pos_embed": (1, canvas.height // side * (canvas.width // side), net["dim"]),
+        f"blocks.{net['depth'] - 1}.mlp.fc1.weight": (int(net["dim"] * net["mlp_ratio"]), net["dim"]),
+        "head.weight": (len(checkpoint.classes), net["dim"]),
+    }
+    if net["stem"] == "patch":
+        sizes["patch_embed.proj.weight"] = (net["dim"], net["in_channels"], side, side)
+    for name, size in sizes.items():
+        if f"net.{name}" not in weights or weights[f"net.{name}"].shape != size:
+            return f"its settings say that {name} is {' x '.join(map(str, size))}, and its weights do not"
+    return None
 
 
 def _dotted(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import replacing, write_rows
+from gfnet_pl.files import read_rows, replacing, write_rows
 from gfnet_pl.run.folder import RunFolder
 
 
@@ -40,8 +40,8 @@ def confusion_emphasis(run: RunFolder) -> dict[str, float]:
     path = run.confusion
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
-        counts = np.array([row[1:] for row in rows], np.int64).reshape(len(header) - 1, len(header) - 1)
+            (_, header), *rows = read_rows(file)
+        counts = np.array([row[1:] for _, row in rows], np.int64).reshape(len(header) - 1, len(header) - 1)
         errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
     except FileNotFoundError:
         raise UserError(f"emphasis_from: {path} does not exist; name the folder of a run") from None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gfnet_pl.errors import OneLineParser, UserError
-from gfnet_pl.files import read_arrays
+from gfnet_pl.files import read_arrays, read_rows
 from gfnet_pl.messages import columns_of, printable
 from gfnet_pl.run.folder import RUNS, RunFolder
 from gfnet_pl.run.record import read_sessions
@@ -164,7 +164,7 @@ def _drawn_epochs(run: RunFolder) -> int | None:
 def _last_validation(run: RunFolder) -> float | None:
     try:
         with run.confusion.open(newline="", encoding="utf-8") as file:
-            counts = np.array([row[1:] for row in csv.reader(file)][1:], np.int64)
+            counts = np.array([row[1:] for _, row in read_rows(file)][1:], np.int64)
         return float(counts.trace() / counts.sum()) if counts.size else None
     except (OSError, ValueError, csv.Error):
         return None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import replacing, write_rows
+from gfnet_pl.files import read_records, replacing, write_rows
 from gfnet_pl.run.folder import RunFolder
 
 _DEVIATIONS = 6  # from the median: with 3 % of the labels wrong, 80 to 100 % of those beyond were wrong ones
@@ -59,7 +59,7 @@ def read_losses(run: RunFolder) -> list[PictureLoss]:
     """
     try:
         with run.losses.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
+            rows = list(read_records(file))
         return [PictureLoss(r["path"], r["label"], float(r["loss"]), int(r["times"]), r["instead"]) for r in rows]
     except FileNotFoundError:
         return []

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.data.splits import write_splits
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import replacing, write_rows
+from gfnet_pl.files import read_records, replacing, write_rows
 from gfnet_pl.processes import cores
 from gfnet_pl.run.folder import RunFolder
 
@@ -124,8 +124,8 @@ def read_counts(run: RunFolder) -> tuple[dict[str, int], dict[str, int]]:
     """
     try:
         with run.splits.open(newline="", encoding="utf-8") as file:
-            cells = Counter((row["split"], row["label"]) for row in csv.DictReader(file))
-    except (OSError, ValueError, KeyError) as error:
+            cells = Counter((row["split"], row["label"]) for row in read_records(file))
+    except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{run.splits} cannot be read ({one_line(error)})") from None
     splits: Counter[str] = Counter()
     for (split, _), count in cells.items():

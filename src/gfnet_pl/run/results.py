@@ -34,7 +34,7 @@ from gfnet_pl.evaluation.calibration import (
 )
 from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.evaluation.figures import Gap, People, SetFigures, gap, set_figures
-from gfnet_pl.files import replacing, write_rows
+from gfnet_pl.files import read_records, replacing, write_rows
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, learned_beside, run_of
 from gfnet_pl.run.predictions import likeliest
@@ -346,7 +346,7 @@ def read_results(run: RunFolder) -> Results | None:
         number = {name: place for place, name in enumerate(record["classes"])}
         rows: dict[str, list[Picture]] = {name: [] for name in record["sets"]}
         with run.predictions.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file, strict=True):
+            for row in read_records(file):
                 rows[row["split"]].append(Picture(row["path"], row["label"], row["split"], row["group"]))
         with np.load(run.outputs, allow_pickle=False) as arrays:
             sets = {

@@ -36,7 +36,7 @@ from gfnet_pl.training.folds import Fold, refuse_folds_of, run_folds
 from gfnet_pl.training.last_checkpoint import LastCheckpoint
 from gfnet_pl.training.losses import Losses
 from gfnet_pl.training.mistakes import of_lightning, of_parser
-from gfnet_pl.training.options import find_home, names_as_text, read_names_as_text, refuse_urls
+from gfnet_pl.training.options import allow_imports, find_home, names_as_text, read_names_as_text, refuse_urls
 from gfnet_pl.training.outcome import Outcome
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.plan import AUTO, Plan, make_plan
@@ -147,6 +147,7 @@ class GFNetCLI(LightningCLI):
         if "verbose" in known:
             subparser.set_defaults({"verbose": False})  # no table by Lightning: ours is shorter
         read_names_as_text()
+        allow_imports()
         asked = [word for word in args if word.partition("=")[0] == "--print_config"]
         words = names_as_text([word for word in args if word not in asked])
         try:

@@ -14,6 +14,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from gfnet_pl.errors import nearest, one_line
+from gfnet_pl.training.options import IMPORTS
 from gfnet_pl.training.trainer_options import BY_LIGHTNING, CHECKED, FIXED
 from gfnet_pl.training.warm_start import what_became_of
 
@@ -44,6 +45,12 @@ def of_parser(error: Exception, known: list[str]) -> str:
         return f"unknown option {key}{what_became_of(key) or nearest(key, known)}"
     keys = re.findall(r'Parser key "([^"]+)"', text)
     key = f"{keys[-1]}: " if keys else ""
+    if refused := re.search(r"Importing '([^']+)' is not allowed", text):
+        module = refused[1].rpartition(".")[0]
+        return (
+            f"{key}{refused[1]} is not imported: a config may only name classes of Lightning, and not "
+            f"LambdaCallback; if you trust it, set {IMPORTS}={module}"
+        )
     if problem := re.search(r"class_path '([^']+)':\s+(.+?)(?=\n\s*- |\n\s*Given value|\Z)", text, re.S):
         return f"{key}{problem[1]}: {' '.join(problem[2].split())}"
     own = [line for line in re.findall(r"^\s*- (.+)$", text, re.M) if not line.startswith(("Expected a", "Does not"))]

@@ -1,4 +1,7 @@
-"""What the words of a command and its configs mean: names that look like numbers or switches, and `~` in paths."""
+"""What the words of a command and its configs mean: names that look like numbers or switches, and `~` in paths.
+
+And what they may import: a config may come from anybody, and a class path in it is code that runs.
+"""
 
 import json
 import os
@@ -7,11 +10,14 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from jsonargparse import get_loader, set_loader
+from jsonargparse import get_loader, set_loader, set_parsing_settings
 
+from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.files import refuse_url
 
 _PATHS = ("data.root", "data.splits", "data.predict_paths", "model.pretrained", "ckpt_path", "emphasis_from", "out")
+IMPORTS = "GFNET_IMPORTS"  # the variable in which a user names more modules
+_NOT_IMPORTED = ["*", "lightning.pytorch.callbacks.LambdaCallback", "lightning.pytorch.callbacks.lambda_function"]
 _NAMES = {"stage", "classes", *(key.rpartition(".")[2] for key in _PATHS)}  # the last words of their keys
 _TEXT, _FLOAT, _NULL, _TIME = (f"tag:yaml.org,2002:{name}" for name in ("str", "float", "null", "timestamp"))
 
@@ -38,6 +44,19 @@ _Loader.add_implicit_resolver(
     _FLOAT, re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 _Loader.add_constructor(_TIME, yaml.SafeLoader.construct_yaml_str)
+
+
+def allow_imports() -> None:
+    """Lets configs and options name classes of Lightning, and of the modules in the variable `IMPORTS`, and no others.
+
+    Raises:
+        UserError: The variable does not hold names of modules.
+    """
+    more = [name.strip() for name in os.environ.get(IMPORTS, "").split(",") if name.strip()]
+    try:
+        set_parsing_settings(import_path_denylist=_NOT_IMPORTED, import_path_allowlist=["lightning", *more])
+    except ValueError as error:
+        raise UserError(f"{IMPORTS}: {one_line(error)}") from None
 
 
 def read_names_as_text() -> None:

@@ -100,6 +100,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     if subcommand == "fit" and not again:
         _refuse_what_is_gone(checkpoint)
         _refuse_to_resume_on_others(checkpoint, said)
+        _tell_what_is_not_taken(checkpoint, said)
     taken = {"model.pretrained": None, "model.freeze": 0} | taken  # a run of version 0.1.0 does not have them
     if (run := taken.pop("data.emphasis_from", None)) and subcommand == "fit":  # a run of version 0.1.0
         taken["data.class_emphasis"] = confusion_emphasis(RunFolder(Path(run)))
@@ -223,6 +224,15 @@ def _refuse_to_resume_on_others(checkpoint: Checkpoint, said: dict[str, Any]) ->
         raise UserError(
             f"data.root: {said['data.root']} has other classes than {checkpoint.path}, which is of the stage "
             f"{checkpoint.stage}, so that its run would be resumed; for a new run from its weights give another --stage"
+        )
+
+
+def _tell_what_is_not_taken(checkpoint: Checkpoint, said: dict[str, Any]) -> None:
+    if lost := [key for key in checkpoint.not_taken if key not in said]:
+        log.warning(
+            "%s: its run had %s, which no checkpoint can bring back, as it could run anything; give it again",
+            checkpoint.path,
+            " and ".join(lost),
         )
 
 
