@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "run": GROUND | {"evaluation", "data", "model"},
     "audit": GROUND | DATA,
     "report": GROUND | DATA | {"run", "evaluation", "model"},
+    "export": GROUND | DATA | {"run", "evaluation", "model"},
     "training": GROUND | DATA | {"run", "evaluation", "model"},
-    "cli": GROUND | {"run", "training", "report", "audit", "hand_signs"},
+    "cli": GROUND | {"run", "training", "report", "export", "audit", "hand_signs"},
     "__main__": {"cli"},
 }
-WITHOUT_LIGHTNING = GROUND | {"run", "report", "audit", "evaluation", "hand_signs", "model"}
+WITHOUT_LIGHTNING = GROUND | {"run", "report", "export", "audit", "evaluation", "hand_signs", "model"}
 
 
 def room(path):

@@ -20,7 +20,7 @@ TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 _IN_PACKAGE = Path(__file__).parent / "configs"
 _IN_CHECKOUT = Path(__file__).parents[2] / "configs"
 _GROUPS = ("--trainer", "--model", "--data", "--tf32", "--data.augment")  # each takes a file, or settings in braces
-COMMANDS = (*TRAINER_COMMANDS, "report", "curve", "runs", "audit", "hand-signs")
+COMMANDS = (*TRAINER_COMMANDS, "report", "export", "curve", "runs", "audit", "hand-signs")
 _RECIPE = ("base.yaml", "quick.yaml", "robust.yaml")
 _PICTURES, _ROOT = "--data.predict_paths", "--data.root"
 _WITHOUT_VALUE = ("-h", "--help", "--help-all", "--print_config")
@@ -101,6 +101,11 @@ def _run(args: list[str]) -> int:
         from gfnet_pl.report.command import run_report
 
         run_report(_at_home(args[1:]), _test)
+        return 0
+    if command == "export":
+        from gfnet_pl.export.command import run_export
+
+        run_export(_at_home(args[1:]))
         return 0
     if command == "curve":
         from gfnet_pl.training.curve import run_curve

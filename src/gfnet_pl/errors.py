@@ -9,6 +9,7 @@ import difflib
 import errno
 import os
 import re
+from importlib.util import find_spec
 from typing import NoReturn
 
 LARGEST_SEED = 2**32 - 1  # NumPy takes no larger one
@@ -45,6 +46,21 @@ class OneLineParser(argparse.ArgumentParser):
 def one_line(error: Exception) -> str:
     """The message of another library's error in one line of at most 200 characters, for the message of a UserError."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def require(*packages: str, what: str, extra: str = "export") -> None:
+    """Refuses what packages are missing for.
+
+    Args:
+        packages: Names to import.
+        what: The beginning of the message, for example "the map needs umap-learn".
+        extra: The extra of this package that brings them.
+
+    Raises:
+        UserError: One of them is not installed.
+    """
+    if any(find_spec(name) is None for name in packages):
+        raise UserError(f'{what}, which is not installed: pip install "gfnet_pl[{extra}]"')
 
 
 def check_range(

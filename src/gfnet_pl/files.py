@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -122,6 +123,12 @@ def _can_lock(folder: Path) -> bool:
         return False
     finally:
         probe.unlink(missing_ok=True)
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ Train a Global Filter Network on a folder of pictures in class folders.
   gfnet validate                            score it on its validation set
   gfnet predict PATH…                       classify pictures, folders, globs
   gfnet report                              one page: how good, and why it errs
+  gfnet export                              ONNX files for other programs
   gfnet curve                               would more pictures help?
   gfnet runs                                list the runs in ./runs
   gfnet audit DIR                           what a folder holds, what splits leak

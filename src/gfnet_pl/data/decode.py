@@ -8,6 +8,7 @@ greatest value. A picture that cannot be decoded whole, or of more than `MAX_PIX
 Many pictures are decoded by child processes (`processes.py`): a small picture is half Python.
 """
 
+import io
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -71,13 +72,14 @@ class Decoded(NamedTuple):
     broken: list[tuple[int, str]]
 
 
-def read_picture(path: Path, canvas: Canvas) -> Images:
+def read_picture(path: Path | bytes, canvas: Canvas) -> Images:
     """Reads a picture.
 
     While it runs, warnings are silenced in the whole process. For several threads use `read_all`.
 
     Args:
-        path: A file in one of `FORMATS`, or in HEIC where pillow-heif is installed; its name may end in anything.
+        path: A file in one of `FORMATS`, or in HEIC where pillow-heif is installed; its name may end in anything. Or
+            the bytes of such a file.
         canvas: What it is made into.
 
     Returns:
@@ -92,7 +94,44 @@ def read_picture(path: Path, canvas: Canvas) -> Images:
         return _read(path, canvas)
 
 
-def open_picture(path: Path | str) -> ImageFile.ImageFile:
+def picture_in_memory(image: Image.Image, canvas: Canvas) -> Images:
+    """The same of a picture that Pillow has opened or made.
+
+    Raises:
+        BrokenPicture: It cannot be decoded whole, or has more than `MAX_PIXELS`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _refuse_large(image, "the image")
+        try:
+            return _on_canvas(image.copy(), canvas)  # what has been decoded is not changed, and not closed
+        except Exception as error:
+            raise BrokenPicture("the image", one_line(error)) from None
+
+
+def steps(canvas: Canvas) -> list[str]:
+    """How a file becomes the net's input, in the order of the operations, for who repeats it elsewhere."""
+    size = f"{canvas.width} x {canvas.height} pixels"
+    bilinear = "Pillow's BILINEAR (a triangle as wide as the reduction; first by whole numbers where it is over 3-fold)"
+    fitted = {
+        "stretch": f"resize to {size} with {bilinear}, whatever its shape",
+        "letterbox": f"resize with {bilinear} so that all of it fits into {size}, in its own shape",
+        "crop": f"cut the largest middle part that has the shape of {size}, and resize it to that with {bilinear}",
+    }
+    grey = "turn it to grey: (299 R + 587 G + 114 B) / 1000"
+    bars = "fill the bars beside it with the mean colour of the two edges that they continue"
+    return [
+        "decode the first frame or page; a JPEG at the smallest DCT scale (1, 1/2, 1/4, 1/8) not below the size",
+        "put what is transparent on white; " + ("keep the colours (RGB)" if canvas.colour else grey),
+        "16-bit grey keeps its upper 8 bits; 32-bit and float grey is stretched to 0 to 255",
+        fitted[canvas.fit],
+        "turn it upright as EXIF says",
+        *([bars] if canvas.fit == "letterbox" else []),
+        "give the levels 0 to 255 as they are: the net normalises them itself",
+    ]
+
+
+def open_picture(path: Path | str | io.BytesIO) -> ImageFile.ImageFile:
     """Opens a picture of a format that is read here, without decoding it. Raises what Pillow raises."""
     return Image.open(path, formats=(*FORMATS, "HEIF") if heif_version() else FORMATS)
 
@@ -189,27 +228,19 @@ def _refused(path: Path) -> str:
         return str(error.strerror)
 
 
-def _read(path: Path | str, canvas: Canvas) -> Images:
+def _read(source: Path | str | bytes, canvas: Canvas) -> Images:
     longest = max(canvas.height, canvas.width)
+    path = "the picture" if isinstance(source, bytes) else source
     try:
-        with open_picture(path) as image:
-            most = MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS)
-            if image.width * image.height > most:
-                raise BrokenPicture(path, f"it has more than {most // 10**6} million pixels")
+        with open_picture(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            _refuse_large(image, path)
             # A JPEG comes at a reduced scale, and in grey if that is wanted: twice as fast.
             image.draft("RGB" if canvas.colour else "L", (longest, longest))
             if (
                 image.format == "TIFF"
             ):  # else Pillow 13 maps one without compression, and lying sideways maps it wrongly
                 image.filename = ""
-            image.load()
-            turn = orientation(image)
-            picture = _converted(image, "RGB" if canvas.colour else "L")
-            picture = scaled(picture, canvas, sideways=turn in SIDEWAYS)
-            if turn in _UPRIGHT:  # now that the picture is small
-                picture = picture.transpose(_UPRIGHT[turn])
-            pixels: Images = np.asarray(padded(picture, canvas))
-            return pixels
+            return _on_canvas(image, canvas)
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist; if the pictures have moved, give --data.root and --data.splits"
@@ -219,7 +250,7 @@ def _read(path: Path | str, canvas: Canvas) -> Images:
     except Image.DecompressionBombError:
         raise BrokenPicture(path, f"it has more than {MAX_PIXELS // 10**6} million pixels") from None
     except UnidentifiedImageError:
-        raise BrokenPicture(path, _what_it_is(path)) from None
+        raise BrokenPicture(path, _what_it_is(source)) from None
     except MemoryError:
         raise UserError(f"{path}: there is not enough memory to decode it; free some or make it smaller") from None
     except Exception as error:  # Pillow raises nearly anything on a broken file, SyntaxError among it
@@ -228,9 +259,29 @@ def _read(path: Path | str, canvas: Canvas) -> Images:
         raise BrokenPicture(path, one_line(error)) from None
 
 
-def _what_it_is(path: Path | str) -> str:
-    with open(path, "rb") as file:
-        head = file.read(12)
+def _refuse_large(image: Image.Image, path: Path | str) -> None:
+    most = MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS)
+    if image.width * image.height > most:
+        raise BrokenPicture(path, f"it has more than {most // 10**6} million pixels")
+
+
+def _on_canvas(image: Image.Image, canvas: Canvas) -> Images:
+    image.load()
+    turn = orientation(image)
+    picture = _converted(image, "RGB" if canvas.colour else "L")
+    picture = scaled(picture, canvas, sideways=turn in SIDEWAYS)
+    if turn in _UPRIGHT:  # now that the picture is small
+        picture = picture.transpose(_UPRIGHT[turn])
+    pixels: Images = np.asarray(padded(picture, canvas))
+    return pixels
+
+
+def _what_it_is(source: Path | str | bytes) -> str:
+    if isinstance(source, bytes):
+        head = source[:12]
+    else:
+        with open(source, "rb") as file:
+            head = file.read(12)
     if not head:
         return "it is empty"
     brand = head[8:] if head[4:8] == b"ftyp" else b""

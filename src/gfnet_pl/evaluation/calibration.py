@@ -7,6 +7,7 @@ it was. They still serve as a test: their own figures are cross-fitted, each per
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq  # type: ignore[import-untyped]
 from scipy.special import logsumexp, softmax  # type: ignore[import-untyped]
 
-from gfnet_pl.evaluation.familiarity import Familiarity
+from gfnet_pl.evaluation.familiarity import NO_LIMIT, Familiarity
 from gfnet_pl.evaluation.intervals import FEWEST_GROUPS, wilson
 
 Floats = npt.NDArray[np.float64]
@@ -29,6 +30,7 @@ NOT_CALIBRATED = "not calibrated"
 UNFAMILIAR = "unlike the training pictures"
 UNCERTAIN = "too uncertain"
 NO_THRESHOLD = f"no threshold keeps errors below {100 * ERROR_RATES[0]:g} %"
+_ROUNDING = 1e-5
 _COLDEST, _HOTTEST = 0.05, 20.0  # temperatures
 
 
@@ -138,6 +140,16 @@ class Calibration(NamedTuple):
             learned,
         )
 
+    def in_float32(self) -> "Calibration":
+        """The same for who computes in float32: pictures lie on the borders, and rounding must not put them beyond."""
+        return self._replace(
+            rejections=[
+                each._replace(threshold=each.threshold and each.threshold * (1 - _ROUNDING)) for each in self.rejections
+            ],
+            familiarity=self.familiarity
+            and replace(self.familiarity, limit=min(self.familiarity.limit * (1 + _ROUNDING), NO_LIMIT)),
+        )
+
     @property
     def promise(self) -> str:
         """For whom probabilities and verdicts hold, in a few words."""
@@ -169,8 +181,11 @@ class Calibration(NamedTuple):
             logits: (N, classes).
             features: (N, C).
         """
-        confidence = probabilities(logits, self.temperature).max(1)
-        familiar = self.familiar(features)
+        return self.verdicts_on(probabilities(logits, self.temperature).max(1), self.familiar(features))
+
+    def verdicts_on(self, confidence: npt.ArrayLike, familiar: npt.ArrayLike) -> list[Verdict]:
+        """The same, from (N,) calibrated probabilities of the likeliest class and whether a picture is familiar."""
+        confidence, familiar = np.asarray(confidence), np.asarray(familiar)
         if not self.rejections:
             return [Verdict("unknown", NOT_CALIBRATED)] * len(confidence)
         threshold = self.rejections[0].threshold

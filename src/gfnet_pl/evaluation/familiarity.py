@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _SHRINKAGE = 0.01  # of the covariance towards a multiple of the identity: it stays invertible with few pictures
-_NO_LIMIT = float(np.finfo(np.float64).max)  # JSON has no infinity
+NO_LIMIT = float(np.finfo(np.float64).max)  # JSON has no infinity
 KEPT = 0.95  # share of good pictures whose distance is within the limit
 
 
@@ -32,7 +32,7 @@ class Familiarity:
 
     means: npt.NDArray[np.float32]
     whitening: npt.NDArray[np.float32]
-    limit: float = _NO_LIMIT
+    limit: float = NO_LIMIT
 
     @classmethod
     def fit(cls, features: npt.ArrayLike, labels: Ints) -> "Familiarity":
@@ -60,7 +60,7 @@ class Familiarity:
         distances = np.sort(self.distances(features)[good])
         # Of N + 1 exchangeable pictures the next one is within the limit with probability KEPT: hence the + 1.
         place = int(np.ceil(KEPT * (len(distances) + 1))) - 1
-        return replace(self, limit=float(distances[min(place, len(distances) - 1)]) if len(distances) else _NO_LIMIT)
+        return replace(self, limit=float(distances[min(place, len(distances) - 1)]) if len(distances) else NO_LIMIT)
 
     def distances(self, features: npt.ArrayLike) -> Floats:
         """(N,) distances of (N, C) features from the nearest class mean, in standard deviations within classes."""

@@ -10,6 +10,7 @@ Axes: B images, H x W tokens, N = H * W, C channels.
 import math
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Literal, Self
 
 import torch
@@ -19,6 +20,7 @@ from gfnet_pl.errors import check_range
 from gfnet_pl.model.dropout import InPlaceDropout
 from gfnet_pl.model.global_filter import GlobalFilter, stored_size
 from gfnet_pl.model.layer_norm import LayerNorm
+from gfnet_pl.model.weights import read_weights
 
 # What is larger is a slip, and would fill the memory, or the disk with decoded pictures.
 LARGEST_SIDE, MOST_CHANNELS, MOST_BLOCKS = 4096, 65_536, 1000
@@ -243,6 +245,21 @@ class GFNet(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_export(cls, path: str | Path) -> Self:
+        """Builds a net from what `gfnet export` wrote, bit for bit that of the checkpoint, in evaluation mode.
+
+        Args:
+            path: The folder of the export, or its model.safetensors.
+
+        Raises:
+            UserError: The file is missing or damaged, is not of a GFNet, or safetensors is not installed.
+        """
+        stored = read_weights(Path(path))
+        net = cls(**stored.arguments)
+        net.load_state_dict(stored.state)
+        return net.eval()
 
     def freeze(self, blocks: int) -> None:
         """Keep patch embedding, position embedding and the first blocks as they are: they have no gradient.

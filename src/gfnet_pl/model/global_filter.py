@@ -20,6 +20,7 @@ from torch import Tensor, nn
 # The time of the FFT divided by the time of the matrices, in float32 and (in bf16): 2.4 (3.3) on a map of 12 x 12,
 # 1.5 (2.2) on 48 x 48, 0.9 (1.4) on 56 x 56.
 MATRIX_MAX_TOKENS = 48 * 48
+_MATRICES = ("along_width", "along_height", "back_along_width")
 
 
 def fourier_matrices(map_size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,9 +96,15 @@ class GlobalFilter(nn.Module):
         self.along_width: Tensor | None
         self.along_height: Tensor | None
         self.back_along_width: Tensor | None
-        matrices = fourier_matrices(map_size) if height * width <= MATRIX_MAX_TOKENS else (None, None, None)
-        for name, matrix in zip(("along_width", "along_height", "back_along_width"), matrices, strict=True):
-            self.register_buffer(name, None if matrix is None else matrix.float(), persistent=False)
+        for name in _MATRICES:
+            self.register_buffer(name, None, persistent=False)
+        if height * width <= MATRIX_MAX_TOKENS:
+            self.use_matrices()
+
+    def use_matrices(self) -> None:
+        """From now on, use the matrices on a large map too: the result is the same, and ONNX has no other way."""
+        for name, matrix in zip(_MATRICES, fourier_matrices(self.map_size), strict=True):
+            setattr(self, name, matrix.to(self.complex_weight))
 
     def response(self) -> Tensor:
         """The weight of every frequency, (H, W // 2 + 1, C, 2); the last axis is the real and the imaginary part."""

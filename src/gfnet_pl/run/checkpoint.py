@@ -102,13 +102,14 @@ class Checkpoint:
         return Canvas(height, width, self.settings.get("data.colour", False), self.settings.get("data.fit", "stretch"))
 
     @property
-    def _net_arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of its net; a run of an earlier version has not all of them."""
         known = [name for name in inspect.signature(GFNet).parameters if f"model.{name}" in self.settings]
         return {name: self.settings[f"model.{name}"] for name in known} | {"num_classes": len(self.classes)}
 
     def net(self) -> GFNet:
         """Builds the net with these weights, on the CPU, in evaluation mode."""
-        net = GFNet(**self._net_arguments)
+        net = GFNet(**self.arguments)
         of_net = {name: value for name, value in self.weights.items() if name.startswith("net.")}
         net.load_state_dict({name.removeprefix("net."): value for name, value in of_net.items()})
         return net.eval()
@@ -153,7 +154,7 @@ def _misfit(checkpoint: Checkpoint) -> str | None:
     if sum(weight.numel() * weight.element_size() for weight in weights.values()) > checkpoint.path.stat().st_size:
         return "its weights are larger than the file"
     try:
-        found = inspect.signature(GFNet).bind(**checkpoint._net_arguments)
+        found = inspect.signature(GFNet).bind(**checkpoint.arguments)
         found.apply_defaults()
         check_arguments(*found.arguments.values())
     except (TypeError, ValueError) as error:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gfnet_pl.errors import UserError
+from gfnet_pl.model.weights import WEIGHTS
 
 RUNS = Path("runs")
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -128,6 +129,11 @@ class RunFolder:
         """The page that `gfnet report` writes."""
         return self.path / "report.html"
 
+    @property
+    def export(self) -> "ExportFolder":
+        """What `gfnet export` writes, unless it is told another place."""
+        return ExportFolder(self.path / "export")
+
     def of_other_data(self, root: str | None) -> "RunFolder":
         """The folder below this one for the results of its net on other data; `root` as in `Results`."""
         name = re.sub(r"[^\w.-]", "_", Path(root).name) if root else "embedded"
@@ -169,6 +175,47 @@ class RunFolder:
         except (OSError, ValueError, KeyError, IndexError, TypeError):
             last = self.checkpoint(LAST)
             return datetime.fromtimestamp(last.stat().st_mtime, UTC) if last.is_file() else None
+
+
+@dataclass(frozen=True)
+class ExportFolder:
+    """A folder that `gfnet export` wrote, and the files in it. None of them need exist.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What the net is, the other files with their digests, how they were checked, and how fast they are."""
+        return self.path / "export.json"
+
+    @property
+    def onnx(self) -> Path:
+        """The net for other programs."""
+        return self.path / "model.onnx"
+
+    @property
+    def int8(self) -> Path:
+        """The same with weights of 8 bits, if it is nearly as good."""
+        return self.path / "model.int8.onnx"
+
+    @property
+    def weights(self) -> Path:
+        """The net's weights, without pickle."""
+        return self.path / WEIGHTS
+
+    @property
+    def vectors(self) -> Path:
+        """Some pictures with the outputs that must come of them."""
+        return self.path / "test_vectors.npz"
+
+    @property
+    def card(self) -> Path:
+        """The model card."""
+        return self.path / "MODEL_CARD.md"
 
 
 def run_of(checkpoint: Path) -> RunFolder | None:

@@ -53,12 +53,17 @@ def provenance(command: list[str], *, precision: str, device: "torch.device", de
         "seed": os.environ.get("PL_GLOBAL_SEED"),
         "precision": precision,
         "devices": f"{devices} x {name}",
-        "cpu": f"{cores()} x {_cpu_name()}",
+        "cpu": machine(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cuda": torch.version.cuda,
         **{package: version(package) for package in _PACKAGES},
     }
+
+
+def machine() -> str:
+    """The number of cores that this process may use, and the CPU's name."""
+    return f"{cores()} x {_cpu_name()}"
 
 
 def write_record(

@@ -8,7 +8,6 @@
 """
 
 import csv
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -34,7 +33,7 @@ from gfnet_pl.evaluation.calibration import (
 )
 from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.evaluation.figures import Gap, People, SetFigures, gap, set_figures
-from gfnet_pl.files import read_records, replacing, write_rows
+from gfnet_pl.files import read_records, replacing, sha256, write_rows
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, learned_beside, run_of
 from gfnet_pl.run.predictions import likeliest
@@ -406,9 +405,3 @@ def _read_learned(checkpoint: Path, calibration: dict[str, Any]) -> Familiarity:
         if str(arrays["sha256"]) != calibration["sha256"]:
             raise ValueError(f"{learned_beside(checkpoint).name} is of other weights")
         return Familiarity(arrays["means"], arrays["whitening"], float(calibration["familiar_within"]))
-
-
-def sha256(file: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from gfnet_pl.errors import UserError
+from gfnet_pl.files import sha256
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.curves import Curve, read_curves
 from gfnet_pl.run.folder import LAST, RunFolder
 from gfnet_pl.run.folds import Pooled, read_pooled
 from gfnet_pl.run.learning_curve import LearningCurve, read_learning_curve
 from gfnet_pl.run.record import read_counts, read_sessions
-from gfnet_pl.run.results import Results, read_results, sha256
+from gfnet_pl.run.results import Results, read_results
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,224 @@
+"""A trained net from Python, in three lines: load it, give it pictures, read the class.
+
+    classifier = Classifier.load("runs/robust/version_0")
+    print(classifier("hand.jpg").label)
+
+It takes an export's ONNX file and onnxruntime where both are there, otherwise PyTorch; never Lightning.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from os import PathLike
+from pathlib import Path
+from typing import Literal, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from gfnet_pl.data.canvas import Canvas
+from gfnet_pl.data.decode import Images, picture_in_memory, read_picture
+from gfnet_pl.errors import UserError, require
+from gfnet_pl.evaluation.calibration import Calibration
+from gfnet_pl.export.runtime import BATCH, OnnxRuntime, Outputs, Runtime, run_all
+from gfnet_pl.files import refuse_url
+from gfnet_pl.run.export import Export, export_of, intact, read_export
+from gfnet_pl.run.folder import ExportFolder, RunFolder
+
+Picture = str | PathLike[str] | bytes | Image.Image | npt.NDArray[np.generic]
+By = Literal["onnxruntime", "torch"]
+
+_TOP = 3
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a net says of a picture.
+
+    Attributes:
+        label: The most probable class.
+        probability: Its probability, calibrated, 0 to 1.
+        top: The three most probable classes with their probabilities, the first one first.
+        accepted: Whether the probability is so high, and the picture so much like the training pictures, that at most
+            1 % of those accepted are wrong; None if that is unknown, as for a run that was not tested.
+        reason: Why it is not accepted, or why that is unknown; "" if it is accepted.
+        features: (D,) from which the last layer classifies.
+    """
+
+    label: str
+    probability: float
+    top: list[tuple[str, float]]
+    accepted: bool | None
+    reason: str
+    features: npt.NDArray[np.float32]
+
+
+class Classifier:
+    """A net with its classes, its calibration, and what pictures are made into for it.
+
+    `Classifier.load` makes one.
+
+    Args:
+        runtime: What runs the net.
+        classes: Names in the order of the logits.
+        canvas: What every picture is made into.
+        calibration: Temperature and thresholds.
+        familiar_within: The largest distance of a picture that is like the training pictures; None if unknown.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        classes: Sequence[str],
+        canvas: Canvas,
+        calibration: Calibration,
+        familiar_within: float | None,
+    ) -> None:
+        self.runtime, self.classes, self.canvas = runtime, list(classes), canvas
+        self.calibration, self.familiar_within = calibration, familiar_within
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], *, by: By | None = None) -> "Classifier":
+        """Loads a net.
+
+        Args:
+            path: The folder of a run, or of an export. Of a run, its own export is taken if it is of the same weights
+                and calibration, otherwise the checkpoint.
+            by: What runs the net. Default: onnxruntime where it and an export are there, otherwise PyTorch.
+
+        Raises:
+            UserError: There is no such run or export, a file is damaged, or what is to run it is missing.
+        """
+        folder = ExportFolder(Path(path))
+        export = read_export(folder)
+        if export is None:
+            run = RunFolder(Path(path))
+            if by == "torch" or find_spec("onnxruntime") is None or (export := export_of(run)) is None:
+                if by == "onnxruntime":
+                    raise UserError(f"{path} has no export of its present net for onnxruntime: run gfnet export {path}")
+                return cls._of_run(run)
+            folder = run.export
+        if by != "torch" and (by or find_spec("onnxruntime") is not None):
+            runtime: Runtime = OnnxRuntime(intact(folder, export, folder.onnx))
+            described = export.description
+            return cls(
+                runtime,
+                classes=described.classes,
+                canvas=described.size,
+                calibration=described.calibration,
+                familiar_within=described.familiar_within,
+            )
+        return cls._of_weights(folder, export)
+
+    @overload
+    def __call__(self, pictures: Picture) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is no list here
+
+    @overload
+    def __call__(self, pictures: Sequence[Picture]) -> list[Prediction]: ...
+
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Prediction | list[Prediction]:
+        """Classifies a picture, or each one of a list.
+
+        Args:
+            pictures: A path, the bytes of a file, an image of Pillow, or an array of levels (H, W) or (H, W, 3); or a
+                list or tuple of such.
+
+        Returns:
+            A prediction for a picture, a list of them for a list.
+
+        Raises:
+            UserError: A picture cannot be read, or is none of these.
+        """
+        if not isinstance(pictures, list | tuple):
+            return self([cast(Picture, pictures)])[0]
+        found: list[Prediction] = []
+        for start in range(0, len(pictures), BATCH):  # so that a long list of files needs little memory
+            pixels = np.stack([self.prepare(picture) for picture in pictures[start : start + BATCH]])
+            found += self.predictions(run_all(self.runtime, pixels))
+        return found
+
+    def prepare(self, picture: Picture) -> Images:
+        """What the net is shown of a picture: `canvas.shape`, 0 to 255. For the arguments see `__call__`."""
+        if isinstance(picture, bytes | bytearray | memoryview):
+            return read_picture(bytes(picture), self.canvas)
+        if isinstance(picture, Image.Image):
+            return picture_in_memory(picture, self.canvas)
+        if isinstance(picture, str | PathLike):
+            refuse_url("the picture", picture)
+            path = Path(picture)
+            if path.is_dir():
+                raise UserError(f"{path} is a folder: give a list of its pictures")
+            if not path.exists():
+                raise UserError(f"{path} does not exist")
+            return read_picture(path, self.canvas)
+        return picture_in_memory(_image(np.asarray(picture)), self.canvas)
+
+    def predictions(self, outputs: Outputs) -> list[Prediction]:
+        """What the net's outputs say of the pictures that they are of."""
+        return list(self._predictions(outputs))
+
+    def _predictions(self, outputs: Outputs) -> Iterator[Prediction]:
+        shares = outputs.probabilities
+        familiar = np.ones(len(shares), bool)
+        if self.familiar_within is not None and outputs.distance is not None:
+            familiar = outputs.distance <= self.familiar_within
+        verdicts = self.calibration.verdicts_on(shares.max(1), familiar)
+        order = np.argsort(-shares, axis=1, kind="stable")[:, :_TOP]
+        for row, places, features, verdict in zip(shares, order.tolist(), outputs.features, verdicts, strict=True):
+            top = [(self.classes[place], float(row[place])) for place in places]
+            accepted = {"yes": True, "no": False}.get(verdict.accepted)
+            yield Prediction(*top[0], top, accepted, verdict.reason, features)
+
+    @classmethod
+    def _of_run(cls, run: RunFolder) -> "Classifier":
+        from gfnet_pl.export.graph import Exported  # here, as below: torch takes a second to import
+        from gfnet_pl.export.runtime import TorchRuntime
+        from gfnet_pl.run.checkpoint import Checkpoint
+        from gfnet_pl.run.results import read_calibration
+
+        checkpoint = Checkpoint.load(run.checkpoint_to_test())
+        calibration = (read_calibration(checkpoint.path) or Calibration()).in_float32()
+        return cls(
+            TorchRuntime(Exported(checkpoint.net(), calibration)),
+            classes=checkpoint.classes,
+            canvas=checkpoint.canvas,
+            calibration=calibration,
+            familiar_within=calibration.familiarity.limit if calibration.familiarity else None,
+        )
+
+    @classmethod
+    def _of_weights(cls, folder: ExportFolder, export: Export) -> "Classifier":
+        require("torch", "safetensors", what=f"{folder.path} needs onnxruntime, or torch with safetensors, one of")
+        from gfnet_pl.evaluation.familiarity import Familiarity
+        from gfnet_pl.export.graph import Exported
+        from gfnet_pl.export.runtime import TorchRuntime
+        from gfnet_pl.model.gfnet import GFNet
+        from gfnet_pl.model.weights import read_weights
+
+        file, described = intact(folder, export, folder.weights), export.description
+        stored, calibration = read_weights(file), described.calibration
+        if stored.beside:
+            learned = Familiarity(stored.beside["means"].numpy(), stored.beside["whitening"].numpy())
+            calibration = calibration._replace(familiarity=learned)
+        return cls(
+            TorchRuntime(Exported(GFNet.from_export(file), calibration)),
+            classes=described.classes,
+            canvas=described.size,
+            calibration=calibration,
+            familiar_within=described.familiar_within,
+        )
+
+
+def _image(levels: npt.NDArray[np.generic]) -> Image.Image:
+    """An array as an image: 8 bits of grey or colour, or 16 of grey, as `data.decode` takes them."""
+    if levels.ndim == 3 and levels.shape[2] == 1:
+        levels = levels[..., 0]
+    of_colour = levels.ndim == 3 and levels.shape[2] in (3, 4) and levels.dtype == np.uint8
+    if levels.size and (of_colour or (levels.ndim == 2 and levels.dtype in (np.uint8, np.uint16, np.bool_))):
+        return Image.fromarray(np.ascontiguousarray(levels))
+    raise UserError(
+        f"an array of shape {levels.shape} and type {levels.dtype} is no picture: give (height, width) or (height, "
+        "width, 3) levels from 0 to 255 as uint8, and several pictures as a list"
+    )

@@ -1,0 +1,358 @@
+"""`gfnet export`, and what is made of it: the files are the checkpoint's net, and say how they must be used."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import CLASSES, QUIET, TINY_NET, write_picture
+from PIL import Image
+
+from gfnet_pl import Classifier, GFNet
+from gfnet_pl.cli import main
+from gfnet_pl.data.canvas import Canvas
+from gfnet_pl.data.decode import read_picture
+from gfnet_pl.errors import UserError
+from gfnet_pl.evaluation.calibration import Calibration
+from gfnet_pl.export.check import Checked
+from gfnet_pl.export.graph import OPSET, OUTPUTS, Exported, write_onnx
+from gfnet_pl.export.int8 import loss
+from gfnet_pl.export.runtime import OnnxRuntime, TorchRuntime
+from gfnet_pl.export.vectors import COUNT, Vectors
+from gfnet_pl.model.global_filter import MATRIX_MAX_TOKENS
+from gfnet_pl.run.checkpoint import Checkpoint
+from gfnet_pl.run.export import FORMAT, Description, read_export
+from gfnet_pl.run.folder import ExportFolder
+
+RUN = Path("runs/base/version_0")
+EXPORT = RUN / "export"
+CANVAS = Canvas(16, 16, colour=True, fit="letterbox")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A tested and exported run, made once: colour, letterbox, a stem with batch normalisation, unseen people."""
+    folder = tmp_path_factory.mktemp("made")
+    for offset, split, count in ((0, "Train", 16), (2000, "Unseen", 12)):
+        for number, label in enumerate(CLASSES):
+            for index in range(count):
+                path = folder / "pictures" / split / label / f"{index:02}.png"
+                write_picture(path, label, offset + 100 * number + index)
+                Image.open(path).convert("RGB").crop((0, 0, 16, 12)).save(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.delenv("PL_GLOBAL_SEED", raising=False)
+        patch.setattr("gfnet_pl.export.export.SECONDS", 0.01)
+        data = ["--data.root=pictures", "--data.batch_size=16", "--data.colour=true", "--data.fit=letterbox"]
+        people = ["--data.group_by", r"((?:Unseen/\w+/)?\d)\d*\.png"]
+        learn = ["--trainer.max_epochs=2", "--model.warmup_epochs=1", "--model.lr=3e-3", "--model.stem=conv"]
+        assert main(["fit", "--config=base.yaml", *TINY_NET, *QUIET, *data, *people, *learn]) == 0
+        assert main(["test", *QUIET]) == 0
+        assert main(["export", "--max-drop=100"]) == 0
+    return folder
+
+
+@pytest.fixture
+def same_graph(run, monkeypatch):
+    """The exporter of PyTorch takes seconds, and the graph would be the one that is there."""
+    content = (EXPORT / "model.onnx").read_bytes()
+    monkeypatch.setattr("gfnet_pl.export.export.write_onnx", lambda file, *_: file.write_bytes(content))
+
+
+@pytest.fixture
+def run(made, tmp_path, monkeypatch):
+    """A copy of it, as the current folder."""
+    folder = tmp_path / "copy"
+    shutil.copytree(made, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("gfnet_pl.export.export.speeds", lambda *_: [])
+    return folder
+
+
+def unseen(count):
+    return sorted(Path("pictures/Unseen").glob("*/*.png"))[:count]
+
+
+def test_the_graph_gives_what_the_checkpoint_gives_with_everything_inside(run):
+    checkpoint = Checkpoint.load(RUN / "checkpoints" / "best.ckpt")
+    shown = np.stack([read_picture(path, CANVAS) for path in unseen(3)])
+    with torch.inference_mode():
+        wanted = checkpoint.net()(torch.from_numpy(shown).permute(0, 3, 1, 2)).numpy()
+    stored = json.loads((RUN / "checkpoints" / "best.calibration.json").read_text())
+    for count in (1, 3):  # the batch is free
+        given = OnnxRuntime(EXPORT / "model.onnx")(np.ascontiguousarray(shown.transpose(0, 3, 1, 2)[:count]))
+        np.testing.assert_allclose(given.logits, wanted[:count], atol=1e-5)
+        scaled = np.exp(wanted[:count].astype(float) / stored["temperature"])
+        np.testing.assert_allclose(given.probabilities, scaled / scaled.sum(1, keepdims=True), atol=1e-5)
+    with np.load(RUN / "checkpoints" / "best.calibration.npz") as learned:
+        away = (given.features @ learned["whitening"])[:, None] - learned["means"]
+    np.testing.assert_allclose(given.distance, np.sqrt((away**2).sum(2)).min(1), rtol=1e-4)
+
+
+def test_the_file_says_how_to_use_it_and_nothing_of_this_machine(run):
+    model = onnx.load(EXPORT / "model.onnx")
+    said = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    record = json.loads((EXPORT / "export.json").read_text())
+    assert said == record["description"]
+    assert said["classes"] == sorted(CLASSES)
+    assert said["canvas"] == {"height": 16, "width": 16, "colour": True, "fit": "letterbox"}
+    assert [step for step in said["preparation"] if "fits into 16 x 16 pixels" in step]
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": said["opset"]}
+    assert said["thresholds"][0]["error_rate"] == 0.01
+    share = json.loads((RUN / "metrics.json").read_text())["sets"]["unseen"]["accuracy"]["share"]
+    assert said["accuracy"]["unseen"]["share"] == share
+    assert not said["synthetic"]
+    assert said["source"] == "pictures"
+    for file in ("model.onnx", "model.int8.onnx"):
+        assert str(Path(__file__).parents[1]).encode() not in (EXPORT / file).read_bytes()  # the exporter's stacks
+    assert {entry.key for entry in onnx.load(EXPORT / "model.int8.onnx").metadata_props} == set(said)
+
+
+def test_the_record_has_a_row_for_each_format(run):
+    export = read_export(ExportFolder(EXPORT))
+    assert [row["name"] for row in export.checks] == [
+        "checkpoint",
+        "model.safetensors",
+        "model.onnx",
+        "model.int8.onnx",
+    ]
+    assert [row["name"] for row in export.speeds] == ["best.ckpt", "model.onnx", "model.int8.onnx"]
+    assert all(row["one"] > 0 and row["per_second"] > 0 for row in export.speeds)
+    if sys.platform == "linux":  # of its own process: torch takes more
+        assert export.speeds[0]["memory"] > export.speeds[1]["memory"] > 20e6
+    assert set(export.files) == {"model.onnx", "model.int8.onnx", "model.safetensors", "test_vectors.npz"}
+
+
+def test_safetensors_hold_the_weights_bit_for_bit(run):
+    checkpoint = Checkpoint.load(RUN / "checkpoints" / "best.ckpt")
+    net, wanted = GFNet.from_export(EXPORT), checkpoint.net().state_dict()
+    assert not net.training
+    assert wanted.keys() == net.state_dict().keys()
+    assert all(torch.equal(value, wanted[name]) for name, value in net.state_dict().items())
+    assert any("running_mean" in name for name in wanted)
+
+
+def test_the_vectors_are_pictures_of_unseen_people_with_what_must_come_of_them(run):
+    vectors = Vectors.read(EXPORT / "test_vectors.npz")
+    assert len(vectors.paths) == COUNT
+    assert all(path.startswith("Unseen/") for path in vectors.paths)
+    assert {path.split("/")[1] for path in vectors.paths} == set(CLASSES)
+    assert [sorted(CLASSES)[label] for label in vectors.labels] == [path.split("/")[1] for path in vectors.paths]
+    for path, content, shown in zip(vectors.paths, vectors.files, vectors.pixels, strict=True):
+        assert content == (Path("pictures") / path).read_bytes()
+        np.testing.assert_array_equal(shown, read_picture(content, CANVAS))
+
+
+def test_check_reruns_all_formats(run, capsys):
+    assert main(["export", "--check", str(EXPORT)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows[1:5]] == ["checkpoint", "model.safetensors", "model.onnx", "model.int8.onnx"]
+    assert rows[3][3] == "0"
+    shutil.move(EXPORT, "elsewhere")
+    shutil.rmtree("runs")
+    assert main(["export", "--check", "elsewhere"]) == 0  # on another machine
+    assert "only the test vectors are compared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors", "test_vectors.npz", "export.json"])
+def test_a_cut_file_is_one_line(run, capsys, name):
+    file = EXPORT / name
+    file.write_bytes(file.read_bytes()[:-100])
+    assert main(["export", "--check", str(EXPORT)]) == 2
+    assert name in capsys.readouterr().err.splitlines()[-1]
+    if name != "test_vectors.npz":  # nobody but the check needs them
+        with pytest.raises(UserError, match=name):
+            Classifier.load(EXPORT, by="torch" if name == "model.safetensors" else "onnxruntime")
+
+
+def changed_export(change):
+    record = json.loads((EXPORT / "export.json").read_text())
+    change(record)
+    (EXPORT / "export.json").write_text(json.dumps(record))
+
+
+def test_an_export_of_other_classes_or_of_another_version_is_refused(run, capsys):
+    changed_export(lambda record: record["description"].update(classes=["Cat", "ant", "dog"]))
+    assert main(["export", "--check", str(EXPORT)]) == 2
+    assert "has other classes than" in capsys.readouterr().err
+    changed_export(lambda record: record["description"].update(format=99))
+    assert main(["export", "--check", str(EXPORT)]) == 2
+    assert "its format is 99" in capsys.readouterr().err
+    assert main(["export", "--check", "pictures"]) == 2
+    assert "pictures is no export" in capsys.readouterr().err
+
+
+def test_an_export_that_fails_its_own_check_leaves_the_former_one(run, monkeypatch, capsys):
+    before = {file.name: file.read_bytes() for file in EXPORT.iterdir()}
+    model = onnx.load(EXPORT / "model.onnx")
+    (bias,) = (value for value in model.graph.initializer if value.name.endswith("head.bias"))
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.001), bias.name))
+    monkeypatch.setattr("gfnet_pl.export.export.write_onnx", lambda file, *_: onnx.save(model, file))
+    assert main(["export"]) == 2
+    assert "model.onnx is not the net of the checkpoint" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in EXPORT.iterdir()} == before
+    assert [path.name for path in RUN.glob("export*")] == ["export"]
+
+
+def test_a_run_that_was_not_tested_is_exported_with_one_line(run, capsys):
+    for file in (RUN / "checkpoints").glob("*.calibration.*"):
+        file.unlink()
+    (RUN / "metrics.json").unlink()
+    assert Classifier.load(RUN)(unseen(1)).pop().reason == "not calibrated"  # the export is of a calibration
+    assert main(["export", "--out", "new", "--max-drop=100"]) == 0
+    assert "has not been tested: the export says no accuracy" in capsys.readouterr().err
+    description = read_export(ExportFolder(Path("new"))).description
+    assert (description.accuracy, description.thresholds, description.temperature) == ({}, [], 1)
+    (found,) = Classifier.load("new", by="onnxruntime")(unseen(1))
+    assert (found.accepted, found.reason) == (None, "not calibrated")
+
+
+def test_an_export_needs_the_pictures_and_says_where_they_may_be(run, capsys, monkeypatch):
+    shutil.move("pictures", "moved")
+    monkeypatch.setattr("gfnet_pl.export.check.data_root", lambda checkpoint: "pictures")
+    assert main(["export"]) == 2
+    assert "--data DIR says where they are" in capsys.readouterr().err
+    assert main(["export", "--check", str(EXPORT), "--data", "moved"]) == 0
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime", "safetensors"])
+def test_a_missing_package_is_one_line(run, capsys, monkeypatch, package):
+    monkeypatch.setattr("gfnet_pl.errors.find_spec", lambda name: None if name == package else object())
+    assert main(["export"]) == 2
+    assert 'pip install "gfnet_pl[export]"' in capsys.readouterr().err.splitlines()[-1]
+    assert list(RUN.glob("*.partial")) == []
+
+
+@pytest.mark.parametrize("words", [["--check", "a", "b"], ["--out", "pictures/Unseen/ant/00.png"], ["--max-drop=-1"]])
+def test_mistakes_in_the_command_are_one_line(run, words, capsys):
+    assert main(["export", *words]) == 2
+    assert words[0].partition("=")[0] in capsys.readouterr().err
+
+
+def test_the_filter_of_a_large_map_is_exported_as_matrices(tmp_path):
+    torch.manual_seed(0)
+    net = GFNet(image_size=(50, 52), patch_size=1, dim=2, depth=1, num_classes=2).eval()
+    assert net.map_size[0] * net.map_size[1] > MATRIX_MAX_TOKENS
+    images = torch.randint(0, 256, (2, 1, 50, 52), dtype=torch.uint8)
+    with torch.inference_mode():
+        by_fft = net(images).numpy()
+    facts = dict.fromkeys(("version", "commit", "run", "checkpoint_sha256", "weights_sha256", "input", "source"), "")
+    facts |= {"classes": ["a", "b"], "canvas": {}, "preparation": [], "synthetic": False, "calibrated": ""}
+    facts |= {"temperature": 1.0, "thresholds": [], "new_groups": 0, "familiar_within": None, "accuracy": {}}
+    description = Description(format=FORMAT, opset=OPSET, outputs=OUTPUTS, **facts)
+    write_onnx(tmp_path / "model.onnx", Exported(net, Calibration()), description)
+    given = OnnxRuntime(tmp_path / "model.onnx")(images.numpy())
+    np.testing.assert_allclose(given.logits, by_fft, atol=1e-5)
+    assert given.distance is None
+
+
+@pytest.mark.parametrize(
+    "val, unseen, worst, lost",
+    [(0.88, 0.8, 0.5, (2, "val")), (0.9, 0.7, 0.5, (0, "val")), (0.9, 0.8, 0.47, (3, "the worst group of unseen"))],
+)
+def test_int8_is_judged_by_validation_and_by_the_worst_group(val, unseen, worst, lost):
+    own = Checked("checkpoint", 10, 0, 0, {"val": 0.9, "unseen": 0.8}, {"unseen": 0.5}, 0)
+    small = Checked("model.int8.onnx", 10, 0, 0, {"val": val, "unseen": unseen}, {"unseen": worst}, 0)
+    assert loss(small, own) == (pytest.approx(lost[0]), lost[1])
+
+
+def test_int8_that_loses_too_much_is_not_written(same_graph, monkeypatch, capsys):
+    monkeypatch.setattr("gfnet_pl.export.export.loss", lambda *_: (2.5, "val"))
+    assert main(["export"]) == 0
+    assert (
+        "model.int8.onnx was not written: it loses 2.5 points on val, and --max-drop is 0.5" in capsys.readouterr().err
+    )
+    assert not (EXPORT / "model.int8.onnx").exists()  # that of the former export neither
+    assert "model.int8.onnx" not in read_export(ExportFolder(EXPORT)).files
+
+
+def test_the_classifier_says_the_same_of_every_kind_of_picture_and_by_either_program(run):
+    paths = unseen(6)
+    fast, slow = Classifier.load(RUN), Classifier.load(EXPORT, by="torch")
+    own = Classifier.load(RUN, by="torch")
+    assert isinstance(fast.runtime, OnnxRuntime)
+    assert isinstance(slow.runtime, TorchRuntime)
+    wanted = fast([*paths])
+    with Image.open(paths[0]) as image:
+        kinds = [str(paths[0]), paths[0].read_bytes(), image, np.asarray(image)]
+        found = fast(kinds)
+    for each in [*found, fast(paths[0]), slow(paths[0]), own(paths[0])]:
+        assert (each.label, each.accepted, each.reason) == (wanted[0].label, wanted[0].accepted, wanted[0].reason)
+        assert each.probability == pytest.approx(wanted[0].probability, abs=1e-5)
+        np.testing.assert_allclose(each.features, wanted[0].features, atol=1e-5)
+    assert fast(paths[0]).top[0] == (wanted[0].label, wanted[0].probability)
+    assert len(wanted[0].top) == 3
+    with Image.open(paths[0]) as image:
+        grey = np.asarray(image.convert("L"))
+    np.testing.assert_array_equal(fast.prepare(grey)[..., 0], fast.prepare(np.stack([grey] * 3, 2))[..., 0])
+    assert fast([]) == []
+
+
+def test_the_classifier_accepts_by_the_rule_of_the_run(run):
+    paths = unseen(30)
+    classifier = Classifier.load(RUN)
+    rows = {}
+    assert main(["predict", *map(str, paths), "--out=rows.csv", *QUIET]) == 0
+    for line in Path("rows.csv").read_text().splitlines()[1:]:
+        path, label, probability, _, accepted, reason = line.split(",")
+        rows[path] = label, probability, {"yes": True, "no": False}.get(accepted), reason
+    found = classifier(paths)
+    assert [(each.label, f"{each.probability:.4f}", each.accepted, each.reason) for each in found] == [
+        rows[str(path)] for path in paths
+    ]
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    far = classifier.runtime(np.ascontiguousarray(noise.transpose(2, 0, 1)[None]))
+    assert far.distance[0] > classifier.familiar_within
+    assert classifier(noise).accepted is False
+    assert classifier(noise).reason == "unlike the training pictures"
+
+
+@pytest.mark.parametrize(
+    "picture, words",
+    [
+        ("pictures", "is a folder: give a list"),
+        ("nowhere.png", "nowhere.png does not exist"),
+        ("https://example.org/a.png", "is a URL"),
+        (b"no picture", "it is none of PNG, JPEG"),
+        (b"", "it is empty"),
+        (np.zeros((4, 4)), "levels from 0 to 255 as uint8"),
+        (np.zeros((4, 4, 4, 3), np.uint8), "several pictures as a list"),
+        (np.zeros((0, 4), np.uint8), "is no picture"),
+        (7, "is no picture"),
+    ],
+)
+def test_what_is_no_picture_is_told_in_one_line(run, picture, words):
+    with pytest.raises(UserError, match=words) as told:
+        Classifier.load(EXPORT)(picture)
+    assert "\n" not in str(told.value)
+
+
+def test_the_classifier_takes_the_checkpoint_where_the_export_is_of_another(run, monkeypatch):
+    checkpoint = RUN / "checkpoints" / "best.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["net.head.bias"] += torch.tensor([0.0, 0.0, 100.0])
+    torch.save(content, checkpoint)
+    classifier = Classifier.load(RUN)
+    assert isinstance(classifier.runtime, TorchRuntime)
+    assert classifier(unseen(1)[0]).label == classifier.classes[2]
+    with pytest.raises(UserError, match="run gfnet export"):
+        Classifier.load(RUN, by="onnxruntime")
+    monkeypatch.setattr("gfnet_pl.export.classifier.find_spec", lambda name: None)
+    assert isinstance(Classifier.load(EXPORT).runtime, TorchRuntime)  # without onnxruntime
+
+
+def test_an_export_is_used_without_torch_and_lightning(run):
+    code = "import sys; from gfnet_pl import Classifier; c = Classifier.load('runs/base/version_0')\n"
+    code += "print(c(sys.argv[1]).label); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, str(unseen(1)[0])], capture_output=True, text=True, check=True)
+    label, modules = done.stdout.splitlines()
+    assert label in CLASSES
+    packages = {name.partition(".")[0] for name in modules.split()}
+    assert "onnxruntime" in packages
+    assert not packages & {"torch", "lightning", "torchmetrics", "jsonargparse", "onnx"}
