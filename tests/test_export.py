@@ -25,6 +25,7 @@ from gfnet_pl.export.int8 import loss
 from gfnet_pl.export.runtime import OnnxRuntime, TorchRuntime
 from gfnet_pl.export.vectors import COUNT, Vectors
 from gfnet_pl.model.global_filter import MATRIX_MAX_TOKENS
+from gfnet_pl.model.weights import write_weights
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.export import FORMAT, Description, read_export
 from gfnet_pl.run.folder import ExportFolder
@@ -136,6 +137,9 @@ def test_safetensors_hold_the_weights_bit_for_bit(run):
     assert wanted.keys() == net.state_dict().keys()
     assert all(torch.equal(value, wanted[name]) for name, value in net.state_dict().items())
     assert any("running_mean" in name for name in wanted)
+    write_weights(Path("other.safetensors"), net, {"depth": 3, "colour": 1}, [])
+    with pytest.raises(UserError, match=r"other\.safetensors holds no net of this version"):
+        GFNet.from_export("other.safetensors")
 
 
 def test_the_vectors_are_pictures_of_unseen_people_with_what_must_come_of_them(run):

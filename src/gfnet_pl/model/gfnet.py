@@ -16,7 +16,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from gfnet_pl.errors import check_range
+from gfnet_pl.errors import UserError, check_range, one_line
 from gfnet_pl.model.dropout import InPlaceDropout
 from gfnet_pl.model.global_filter import GlobalFilter, stored_size
 from gfnet_pl.model.layer_norm import LayerNorm
@@ -257,8 +257,11 @@ class GFNet(nn.Module):
             UserError: The file is missing or damaged, is not of a GFNet, or safetensors is not installed.
         """
         stored = read_weights(Path(path))
-        net = cls(**stored.arguments)
-        net.load_state_dict(stored.state)
+        try:
+            net = cls(**stored.arguments)
+            net.load_state_dict(stored.state)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path} holds no net of this version ({one_line(error)}); export it again") from None
         return net.eval()
 
     def freeze(self, blocks: int) -> None:
