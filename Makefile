@@ -9,6 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MINIMUM := .venv-minimum
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile # each test runs on one thread
 
 .PHONY: setup fit notebooks bench test test-minimum constraints
 
@@ -39,14 +40,14 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # Without ruff and mypy: other versions of them format differently, and of NumPy's types find other faults.
 test-minimum:
 	$(PYTHON) -m venv --clear $(MINIMUM)
 	$(MINIMUM)/bin/python .ci/minimum.py $(INSTEAD) > $(MINIMUM)/constraints.txt
 	PIP_CONSTRAINT= $(MINIMUM)/bin/python -m pip install --quiet --constraint $(MINIMUM)/constraints.txt --editable ".[test]"
-	$(MINIMUM)/bin/python -m pytest
+	$(MINIMUM)/bin/python -m pytest $(SIDE_BY_SIDE)
 
 # "+cpu" and the like name a build of torch: any build of that version will do.
 constraints:
