@@ -4,7 +4,9 @@ A function a layout; each writes what its archive unpacks to below `folder`, and
 """
 
 import csv
+import gzip
 import string
+import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -99,8 +101,90 @@ def manifest(folder: Path, header: str = "path,label,split,group", rows: Iterabl
     return file
 
 
+# Packed data sets: a picture's first pixel is its place in its file, and its label is that modulo the classes
+
+
+def stack(count: int, shape: tuple[int, ...] = (5, 5), seed: int = 0) -> np.ndarray:
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+    pixels[:, 0, 0] = np.arange(count).reshape(-1, *[1] * (len(shape) - 2))
+    return pixels
+
+
+def write_idx(file: Path, values: np.ndarray) -> Path:
+    """Values as IDX, as a gzip if the name ends in .gz."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
+    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    return file
+
+
+def write_pixels(file: Path, images: np.ndarray, labels: Iterable[object], *, header: bool = True) -> Path:
+    """A line for each picture: its label and its pixels."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    flat = images.reshape(len(images), -1)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        if header:
+            csv.writer(stream).writerow(["label", *(f"pixel{number + 1}" for number in range(flat.shape[1]))])
+        csv.writer(stream).writerows([label, *row] for label, row in zip(labels, flat.tolist(), strict=True))
+    return file
+
+
+def mnist(folder: Path) -> Path:
+    """Four files as MNIST, Fashion-MNIST and KMNIST have them."""
+    for split, count in (("train", 36), ("t10k", 12)):
+        write_idx(folder / f"{split}-images-idx3-ubyte.gz", stack(count))
+        write_idx(folder / f"{split}-labels-idx1-ubyte.gz", np.arange(count) % 12)
+    return folder
+
+
+def emnist(folder: Path, name: str = "emnist-letters") -> Path:
+    """Transposed pictures, labels from 1, and a file that says what they mean."""
+    for split, count in (("train", 9), ("test", 3)):
+        write_idx(folder / f"{name}-{split}-images-idx3-ubyte.gz", stack(count, (4, 6)))
+        write_idx(folder / f"{name}-{split}-labels-idx1-ubyte.gz", np.arange(count) % 3 + 1)
+    (folder / f"{name}-mapping.txt").write_text("1 65 97\n2 66 98\n3 67 99\n", encoding="ascii")
+    return folder
+
+
+def sign_mnist(folder: Path) -> Path:
+    """Two CSV files, each once more in a folder, and pictures beside them that are of no class."""
+    labels = [number for number in range(13) if number != 9]
+    for split, count in (("train", 36), ("test", 12)):
+        name = f"sign_mnist_{split}"
+        for file in (folder / f"{name}.csv", folder / name / f"{name}.csv"):
+            write_pixels(file, stack(count), (labels[number % 12] for number in range(count)))
+    write_grey(folder / "amer_sign2.png")
+    return folder
+
+
+def medmnist(folder: Path, shape: tuple[int, ...] = (5, 5, 3)) -> Path:
+    """One .npz with its own splits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for number, (split, count) in enumerate((("train", 6), ("val", 3), ("test", 4))):
+        arrays[f"{split}_images"] = stack(count, shape, number)
+        arrays[f"{split}_labels"] = (np.arange(count) % 3)[:, None].astype(np.uint8)
+    np.savez_compressed(folder / "pathmnist.npz", **arrays)
+    return folder
+
+
+def arrays(folder: Path, **more: object) -> Path:
+    """images, labels, split, groups and classes in one .npz; `more` instead of some of them, None for none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = {
+        "images": stack(12),
+        "labels": np.arange(12) % 2,
+        "split": np.array(["train"] * 8 + ["val"] * 2 + ["Test"] * 2),
+        "groups": np.arange(12) // 2,
+        "classes": np.array(["bée", "ant"]),
+    }
+    np.savez(folder / "mine.npz", **{name: value for name, value in (everything | more).items() if value is not None})
+    return folder
+
+
+PACKED = (mnist, emnist, sign_mnist, medmnist, arrays)
 LAYOUTS = (kapillondhe, grassknoted, debashishsau, danrasband, lexset, class_folders, split_folders, manifest)
 
 if __name__ == "__main__":
-    for layout in LAYOUTS:
+    for layout in (*LAYOUTS, *PACKED):
         print(layout(Path(sys.argv[1]) / layout.__name__))

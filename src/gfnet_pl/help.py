@@ -27,7 +27,7 @@ Train a Global Filter Network on a folder of pictures in class folders.
   gfnet hand-signs --out DIR                write synthetic data of any size
   tensorboard --logdir runs                 the dashboards
 
-DIR: class folders with your pictures, a .zip of them, or a .csv.
+DIR: class folders with your pictures, a .zip of them, a .csv, .npz or MNIST's.
 gfnet COMMAND --help: what a command can be told. gfnet --version: the version.
 """
 
@@ -44,8 +44,8 @@ In (): the default, where neither a config nor a choice says otherwise.
   --stage NAME                 the run's folder below runs (base)
   --seed_everything N          of weights, splits, order, augmentation (1)
 pictures
-  --data.root DIR              class folders, .zip or .csv (embedded hand signs)
-  --data.classes "[A, B]"      only these (all)
+  --data.root DIR              folders, .zip, .csv, .npz, IDX (embedded hands)
+  --data.classes "[A, B]"      only these, or the names of numbers (all)
   --data.on_broken skip        leave broken pictures out (error)
   --data.group_by RULE         what belongs together: a pattern on the path like
                                "(signer[0-9]+)", blocks, or near-duplicates
@@ -105,9 +105,10 @@ All options: gfnet validate --help-all
 
 _PREDICT = f"""usage: gfnet predict PATH… [--OPTION VALUE]…
 
-Classifies pictures, all those in folders, and those of globs: a row each with
-path, prediction, probability, the three likeliest classes, whether to accept it
-and the reason, also for a picture that cannot be read. Up to 20 are shown.
+Classifies pictures, those in folders, in packed files and of globs: a row each
+with path, prediction, probability, the three likeliest classes, whether to
+accept it and the reason, also for a picture that cannot be read. Up to 20 are
+shown.
 
   --out FILE.csv               written anew; default: predictions.csv, or
                                predictions-2.csv and so on if there is one

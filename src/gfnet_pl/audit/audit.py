@@ -130,7 +130,11 @@ def run_audit(args: list[str]) -> None:
     parser = OneLineParser("gfnet audit", description="What a folder of pictures holds, and what its splits leak.")
     where = "in any layout that fit reads; default: the embedded data set"
     parser.add_argument(
-        "folder", metavar="DIR", type=Path, nargs="?", help=f"folder of class folders, or its .zip, {where}"
+        "folder",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        help=f"folder of class folders, its .zip, or packed files, {where}",
     )
     parser.add_argument("--splits", metavar="FILE", type=Path, help="a run's splits.csv: the split in use")
     parser.add_argument("--group-by", metavar="RULE", help="also draw a split by group, as data.group_by would")

@@ -16,6 +16,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gfnet_pl.data.tree import Tree
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _RECORD = ".unpacked.json"  # hidden: no data
 _LEAST, _MOST = 2**30, 100  # above a GiB, an archive of pictures does not unpack to a hundred times its size
-_ADVICE = "unpack it, and give the folder"
+_FORMAT = 1  # of what is unpacked; a change to it needs another number
 
 
 def opened(source: Path) -> Path:
@@ -57,28 +58,78 @@ def unpacked(archive: Path) -> Path:
     """The folder that a .zip unpacks to; any other path itself. Raises UserError as `opened` does."""
     if archive.suffix.lower() != ".zip" or archive.is_dir():
         return archive
-    try:
-        found = archive.stat()
-    except OSError as error:
-        raise UserError(
-            f"{archive} cannot be read ({error.strerror}); check the name, or give the new one if it has moved"
-        ) from None
-    real = os.path.realpath(archive)
-    name = f"{archive.stem}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}"
+    return unpacked_once([archive], lambda folder: _unzip(archive, folder))
+
+
+def unpacked_once(sources: Sequence[Path], unpack: Callable[[Path], str]) -> Path:
+    """The folder, in the user's cache folder, that some files unpack to.
+
+    Args:
+        sources: The files. It is unpacked again when the size or time of one has changed; the first names the folder.
+        unpack: Writes into a new folder, and returns what to log of it.
+
+    Raises:
+        UserError: A source is missing, or the folder cannot be written. What `unpack` raises besides OSError passes.
+    """
+    first = sources[0]
+    real = [os.path.realpath(source) for source in sources]
+    name = f"{first.stem}-{hashlib.sha256(os.fsencode(real[0])).hexdigest()[:16]}"
     folder = cache_folder() / "unpacked" / name
-    stamp = {"archive": os.fsencode(real).hex(), "size": found.st_size, "mtime": found.st_mtime_ns}
+    stamp = {"format": _FORMAT, "sources": [_source(*each) for each in zip(sources, real, strict=True)]}
     if _stamp(folder) == stamp:
         return folder
     try:
         with locked(folder) as partial:
             if _stamp(folder) != stamp:  # another run may have unpacked it in the meantime
-                _unpack(archive, folder, partial, stamp)
+                shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+                try:
+                    partial.mkdir()
+                    found = unpack(partial)
+                    (partial / _RECORD).write_text(json.dumps(stamp), encoding="utf-8")
+                    if _stamp(folder) != stamp:  # without locks, it may have been unpacked in the meantime
+                        if folder.exists():
+                            shutil.rmtree(folder)
+                        partial.rename(folder)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
+                log.info("%s: %s unpacked into %s", first, found, folder)
     except OSError as error:
         raise UserError(
-            f"{archive} cannot be unpacked into {folder.parent} ({error.strerror or one_line(error)}); set "
-            f"XDG_CACHE_HOME to a folder with room, or {_ADVICE}"
+            f"{first} cannot be unpacked into {folder.parent} ({error.strerror or one_line(error)}); set "
+            "XDG_CACHE_HOME to a folder with room"
         ) from None
     return folder
+
+
+def check_size(file: Path, size: int) -> None:
+    """Refuses what a compressed file says to unpack to, before it is, where pictures are never compressed so far.
+
+    Args:
+        file: The file.
+        size: In bytes.
+
+    Raises:
+        UserError: It is above a GiB and more than a hundred times the file's size.
+        OSError: The cache folder has no room for it.
+    """
+    compressed = file.stat().st_size
+    if size > max(_LEAST, _MOST * compressed):
+        raise UserError(
+            f"{file} would unpack from {compressed:,} to {size:,} bytes, more than pictures are compressed; "
+            "if you trust it, unpack it yourself"
+        )
+    if size > shutil.disk_usage(cache_folder()).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _source(path: Path, real: str) -> list[str | int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); check the name, or give the new one if it has moved"
+        ) from None
+    return [os.fsencode(real).hex(), found.st_size, found.st_mtime_ns]
 
 
 def _stamp(folder: Path) -> object:
@@ -88,34 +139,25 @@ def _stamp(folder: Path) -> object:
         return None
 
 
-def _unpack(archive: Path, folder: Path, partial: Path, stamp: dict[str, object]) -> None:
-    """Called with the lock held."""
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+def _unzip(archive: Path, folder: Path) -> str:
     try:
         with zipfile.ZipFile(archive) as file:
             entries, links = _checked(archive, file)
-            partial.mkdir()
             for entry, name in follow(entries, f"unpacking {archive.name}"):
-                target = partial / name
+                target = folder / name
                 (target if entry.is_dir() else target.parent).mkdir(parents=True, exist_ok=True)
                 if not entry.is_dir():
                     with file.open(entry) as source, target.open("wb") as copy:
                         shutil.copyfileobj(source, copy, 2**20)
-        (partial / _RECORD).write_text(json.dumps(stamp), encoding="utf-8")
-        if _stamp(folder) != stamp:  # without locks, another run may have unpacked it in the meantime
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{archive} is no .zip, or a damaged one ({one_line(error)}); get it again") from None
     except (NotImplementedError, RuntimeError) as error:  # the latter asks for a password
-        raise UserError(f"{archive} cannot be unpacked here ({one_line(error)}); {_ADVICE}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    files = sum(not entry.is_dir() for entry, _ in entries)
-    log.info("%s: %s files unpacked into %s", archive, f"{files:,}", folder)
+        raise UserError(
+            f"{archive} cannot be unpacked here ({one_line(error)}); unpack it, and give the folder"
+        ) from None
     if links:
         log.warning("%s: links in it are left out: %s, first %s", archive, f"{len(links):,}", links[0])
+    return f"{sum(not entry.is_dir() for entry, _ in entries):,} files"
 
 
 def _checked(archive: Path, file: zipfile.ZipFile) -> tuple[list[tuple[zipfile.ZipInfo, str]], list[str]]:
@@ -134,12 +176,5 @@ def _checked(archive: Path, file: zipfile.ZipFile) -> tuple[list[tuple[zipfile.Z
             links.append(name)
         else:
             entries.append((entry, name))
-    size, unpacked = archive.stat().st_size, sum(entry.file_size for entry, _ in entries)
-    if unpacked > max(_LEAST, _MOST * size):
-        raise UserError(
-            f"{archive} would unpack from {size:,} to {unpacked:,} bytes, more than pictures are compressed; "
-            f"if you trust it, {_ADVICE}"
-        )
-    if unpacked > shutil.disk_usage(cache_folder()).free:  # the lock lies in it
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    check_size(archive, sum(entry.file_size for entry, _ in entries))
     return entries, links

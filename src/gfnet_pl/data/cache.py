@@ -30,6 +30,7 @@ import PIL
 
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import DECODING, Images, decoded, heif_version
+from gfnet_pl.data.packed import file_of
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import cache_folder, locked, replacing
 from gfnet_pl.processes import cores
@@ -261,7 +262,7 @@ def _stamps(folder: Path, paths: Sequence[str]) -> Stamps:
     stamps = np.empty((len(paths), 2), np.int64)
     try:
         for row, name in enumerate(paths):
-            found = os.stat(f"{folder}/{name}")
+            found = os.stat(f"{folder}/{file_of(name)}")
             stamps[row] = found.st_size, found.st_mtime_ns
     except FileNotFoundError:
         raise UserError(
@@ -274,7 +275,7 @@ def _stamps(folder: Path, paths: Sequence[str]) -> Stamps:
 
 def _stamp_or_none(folder: Path, name: str) -> list[int]:
     try:
-        found = os.stat(f"{folder}/{name}")
+        found = os.stat(f"{folder}/{file_of(name)}")
     except OSError:
         return [-1, -1]  # no file is so small
     return [found.st_size, found.st_mtime_ns]

@@ -18,9 +18,11 @@ from gfnet_pl.data.cache import cached_images
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import refuse_broken
 from gfnet_pl.data.duplicates import THRESHOLD, border_of, clusters, fingerprints
+from gfnet_pl.data.formats import holds_pictures
 from gfnet_pl.data.groups import assign_groups, kinds_of
 from gfnet_pl.data.layouts import Found, Picture, scan
 from gfnet_pl.data.manifest import outside
+from gfnet_pl.data.packed import class_order, file_of
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import refuse_url
@@ -62,7 +64,7 @@ def collect(
     """Lists, decodes and groups pictures.
 
     Args:
-        root: A folder or manifest, see `layouts.scan`, or a .zip of one; the embedded data set where None.
+        root: A folder, manifest or packed file, see `layouts.scan`, or a .zip of them; the embedded data where None.
         canvas: What each picture is made into.
         splits: A run's splits.csv: its pictures, splits and groups instead of what is there.
         classes: As for `layouts.scan`.
@@ -110,7 +112,7 @@ def classes_in(root: str | None) -> list[str]:
     """
     check_root(root)
     found = scan(hand_signs_root() if root is None else opened(Path(root)))
-    return sorted({picture.label for picture in found.pictures})
+    return class_order(found.pictures)
 
 
 def check_root(root: str | None) -> None:
@@ -122,6 +124,15 @@ def check_root(root: str | None) -> None:
         )
     if root is not None:
         refuse_url("data.root", root)
+
+
+def folder_of(source: Path) -> Path:
+    """What the paths of the pictures are relative to: a folder itself, else the folder of the manifest or packed file.
+
+    Args:
+        source: What `archive.opened` returns for a root. It may be gone.
+    """
+    return source.parent if source.is_file() or source.suffix.lower() == ".csv" else source
 
 
 def _clusters(pictures: Sequence[Picture], images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> Sequence[int]:
@@ -139,7 +150,7 @@ def _there(source: Path, splits: Path, classes: Sequence[str] | None) -> Found:
     Raises:
         UserError: The data, or all pictures of a split, are gone; or the file has no picture of one of the classes.
     """
-    folder = source.parent if source.suffix.lower() == ".csv" else source
+    folder = folder_of(source)
     if not folder.is_dir():
         raise UserError(f"data.root: {folder} does not exist; if the pictures have moved, give --data.root")
     listed = read_splits(splits)
@@ -148,11 +159,12 @@ def _there(source: Path, splits: Path, classes: Sequence[str] | None) -> Found:
             raise UserError(f"data.classes: {splits} has no picture of the class {lacking[0]!r}; drop it")
         listed = [picture for picture in listed if picture.label in classes]
     top = os.fspath(folder)
-    if source.suffix.lower() == ".csv":  # links of a folder are followed, but none in a manifest's lines
+    # Links of a folder are followed, but none in a manifest's lines.
+    if source.suffix.lower() == ".csv" and not holds_pictures(source):
         problem_of = outside(folder)
         if wrong := next((p for p in listed if os.path.lexists(f"{top}/{p.path}") and problem_of(p.path)), None):
             raise UserError(f"data.splits: {splits}: {wrong.path} {problem_of(wrong.path)}")
-    gone = [picture for picture in listed if not os.path.lexists(f"{top}/{picture.path}")]
+    gone = [picture for picture in listed if not os.path.lexists(f"{top}/{file_of(picture.path)}")]
     if not gone:
         return Found(folder, listed, [])
     lost = {picture.path for picture in gone}

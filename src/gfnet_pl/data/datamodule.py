@@ -33,6 +33,7 @@ from gfnet_pl.data.glance import aspect_ratios, colour_tells
 from gfnet_pl.data.groups import kinds_of
 from gfnet_pl.data.layouts import Picture, pictures_in
 from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
+from gfnet_pl.data.packed import class_order, file_of, packed_files, pictures_of
 from gfnet_pl.data.seen import Seen
 from gfnet_pl.data.splits import SPLITS, TESTED, SplitRule, draw_splits
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range
@@ -50,9 +51,9 @@ class ImageDataModule(LightningDataModule):
     """Batches of images from a folder of pictures in classes. docs/data.md shows the layouts.
 
     Args:
-        root: The folder, a .zip of it, or a CSV manifest. Default: the embedded data set (synthetic, rendered hand
-            signs), which is made once in the user's cache folder.
-        classes: Use these classes only, in this order. Default: all, by name.
+        root: The folder, a .zip of it, a CSV manifest, or a packed file (IDX, CSV of pixels, .npz). Default: the
+            embedded data set (synthetic, rendered hand signs), which is made once in the user's cache folder.
+        classes: Use these classes only, in this order; or the names of classes that are numbers. Default: all, by name.
         on_broken: What to do with a picture that cannot be read: stop with an error, or skip it and list it in the run.
         splits: A run's splits.csv to read instead of drawing splits; the options of `splits.SplitRule` are then unused.
         seed: Of the splits, of the order of the images and of their augmentation. Default: that of `seed_everything`.
@@ -67,7 +68,7 @@ class ImageDataModule(LightningDataModule):
         colour: Keep red, green and blue. Default: pictures become grey.
         fit: How a picture of another shape than `image_size` is fitted to it: stretch changes its shape, letterbox adds
             bars in the colour of its edges, crop takes its middle.
-        predict_paths: Pictures, folders and globs for `predict`.
+        predict_paths: Pictures, folders, packed files and globs for `predict`.
         **split: The options of `splits.SplitRule`.
     """
 
@@ -273,7 +274,7 @@ class ImageDataModule(LightningDataModule):
             self.pictures = self._unseen_by_the_net()
         elif not self.splits_file:
             self.pictures = self._with_seen_in_training()
-        self.classes = self.chosen_classes or sorted({picture.label for picture in self.pictures})
+        self.classes = self.chosen_classes or class_order(self.pictures)
         if self._scored_with and not set(self.classes) - set(self._scored_with):
             self.classes = self._scored_with  # some classes may have no picture
         if len(self.classes) == 1 and not (self._scored_with or self.splits_file):
@@ -430,7 +431,7 @@ def _and_more(count: int) -> str:
 
 
 def find_pictures(paths: list[str]) -> list[Path]:
-    """Pictures named by files, folders (all below them) and globs, in the order given.
+    """Pictures named by files, folders (all below them) and globs, in the order given; those of packed files, too.
 
     Raises:
         UserError: An entry names no picture.
@@ -442,12 +443,12 @@ def find_pictures(paths: list[str]) -> list[Path]:
         refuse_url("data.predict_paths", path)
         path = str(unpacked(Path(os.path.expanduser(path))))
         if Path(path).is_dir():
-            files = pictures_in(Path(path))
-        elif Path(path).is_file():
+            files = pictures_in(Path(path)) or [Path(path, name) for name in packed_files(Path(path))]
+        elif Path(file_of(path)).is_file():
             files = [Path(path)]
         else:
             files = [Path(match) for match in sorted(glob.glob(path, recursive=True)) if Path(match).is_file()]
         if not files:
             raise UserError(f"data.predict_paths: no picture at {path}")
-        found += files
+        found += [picture for file in files for picture in pictures_of(file)]
     return found

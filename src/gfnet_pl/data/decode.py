@@ -22,6 +22,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from gfnet_pl.data.canvas import Canvas, padded, scaled
+from gfnet_pl.data.packed import file_of, picture_in
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.messages import follow
 from gfnet_pl.processes import EndedEarly, in_processes
@@ -131,9 +132,13 @@ def steps(canvas: Canvas) -> list[str]:
     ]
 
 
-def open_picture(path: Path | str | io.BytesIO) -> ImageFile.ImageFile:
-    """Opens a picture of a format that is read here, without decoding it. Raises what Pillow raises."""
-    return Image.open(path, formats=(*FORMATS, "HEIF") if heif_version() else FORMATS)
+def open_picture(path: Path | str | io.BytesIO) -> Image.Image:
+    """Opens a picture of a format that is read here, without decoding it, or one in a packed file.
+
+    Raises what Pillow raises, or as `packed.picture_in`.
+    """
+    packed = None if isinstance(path, io.BytesIO) else picture_in(path)
+    return packed or Image.open(path, formats=(*FORMATS, "HEIF") if heif_version() else FORMATS)
 
 
 @cache
@@ -222,7 +227,7 @@ def refuse_broken(folder: Path, broken: Sequence[tuple[str, str]]) -> None:
 def _refused(path: Path) -> str:
     """Why the system does not let a file be read; "" if it does."""
     try:
-        with path.open("rb"):
+        with open(file_of(str(path)), "rb"):
             return ""
     except OSError as error:
         return str(error.strerror)
@@ -236,16 +241,15 @@ def _read(source: Path | str | bytes, canvas: Canvas) -> Images:
             _refuse_large(image, path)
             # A JPEG comes at a reduced scale, and in grey if that is wanted: twice as fast.
             image.draft("RGB" if canvas.colour else "L", (longest, longest))
-            if (
-                image.format == "TIFF"
-            ):  # else Pillow 13 maps one without compression, and lying sideways maps it wrongly
+            # Otherwise Pillow 13 maps a TIFF without compression, and lying sideways maps it wrongly.
+            if isinstance(image, ImageFile.ImageFile) and image.format == "TIFF":
                 image.filename = ""
             return _on_canvas(image, canvas)
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist; if the pictures have moved, give --data.root and --data.splits"
         ) from None
-    except BrokenPicture:
+    except UserError:  # BrokenPicture, or about a whole packed file
         raise
     except Image.DecompressionBombError:
         raise BrokenPicture(path, f"it has more than {MAX_PIXELS // 10**6} million pixels") from None

@@ -308,15 +308,29 @@ def _close(
 
     `once`, for two lists that are the same, leaves out pairs that come in another block the other way round.
     """
-    outlines = prints.outlines[torch.from_numpy(pool)]
+    if not len(queries) or not len(pool):
+        return
+    # Both are sorted by one frequency, in which the pictures differ most: the squares of all differences between twins
+    # add up to 2 - 2 correlation, so that a picture's twins are within reach of it there.
+    reach = math.sqrt(2 * (1 - border + _SLACK))
+    of_pool = prints.outlines[torch.from_numpy(pool)]
+    most = int(of_pool[:, :-1].var(0, correction=0).argmax())
+    places = of_pool[:, most].numpy()
+    pool_order = np.argsort(places, kind="stable")
+    query_order = np.argsort(prints.outlines[torch.from_numpy(queries), most].numpy(), kind="stable")
+    places, outlines = places[pool_order], of_pool[torch.from_numpy(pool_order)]
     for start in follow(range(0, len(queries), _QUERIES), "looking for near twins"):
-        asked = prints.outlines[torch.from_numpy(queries[start : start + _QUERIES])]
-        for offset in range(start if once else 0, len(pool), _POOL):
-            bound = asked @ outlines[offset : offset + _POOL].T
+        some = query_order[start : start + _QUERIES]
+        asked = prints.outlines[torch.from_numpy(queries[some])]
+        first = start if once else int(np.searchsorted(places, float(asked[0, most]) - reach))
+        last = int(np.searchsorted(places, float(asked[-1, most]) + reach, "right"))
+        for offset in range(first, last, _POOL):
+            bound = asked @ outlines[offset : min(offset + _POOL, last)].T
             if bound.amax() < border - _SLACK:
                 continue
             near = bound >= border - _SLACK
-            rows, columns = (near.any(1).nonzero()[:, 0].numpy() + start, near.any(0).nonzero()[:, 0].numpy() + offset)
+            rows = some[near.any(1).nonzero()[:, 0].numpy()]
+            columns = pool_order[near.any(0).nonzero()[:, 0].numpy() + offset]
             correlation = _thumbnails(prints, queries[rows]) @ _thumbnails(prints, pool[columns]).T
             yield rows, columns, correlation.numpy()
 

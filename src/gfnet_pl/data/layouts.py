@@ -1,10 +1,10 @@
-"""What lies where on disk: a folder as its archive unpacks it, or a CSV manifest -> a table of pictures.
+"""What lies where on disk: a folder as its archive unpacks it, a CSV manifest, or packed files -> a table of pictures.
 
 The layouts are `ROOT/<class>/…`, `ROOT/<split folder>/<class>/…` and a manifest (`manifest.py`). The name of a split
 folder starts or ends with a word for its split, in any case (`Train`, `asl_alphabet_test`, `Validation`). Two kinds of
 extra folder levels may exist: a folder of the same name inside a split folder, and one folder around everything.
 A test folder may hold `<class>_test.jpg` files instead of class folders. Everything below a class folder is of that
-class.
+class. A folder without a picture in a class folder may hold packed files (`packed.py`).
 
 Classes are mapped by name, never by position: sorting puts "Nothing" between N and O. The training folder says which
 there are. Names are compared in NFC form, so that a name typed on one system is found on another; a provided set's
@@ -27,15 +27,15 @@ from typing import NamedTuple
 from rich.table import Column, Table
 from rich.text import Text
 
-from gfnet_pl.data.manifest import Picture, read_manifest
+from gfnet_pl.data.formats import holds_pictures
+from gfnet_pl.data.manifest import SPLIT_WORDS, Picture, read_manifest
+from gfnet_pl.data.packed import class_order, packed_files, packed_set, renamed
 from gfnet_pl.data.tree import Tree
 from gfnet_pl.errors import UserError, nearest
 from gfnet_pl.messages import printable
 
 __all__ = ["Found", "Picture", "pictures_in", "scan", "table_of"]
 
-_SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-_SPLIT_WORDS |= {"test": "test", "testing": "test", "unseen": "unseen"}
 _COLUMNS = ("train", "val", "test", "holdout", "unseen", "other", "unused")
 OTHER = "other"  # the split of pictures of other data that provide none
 _FLAT = re.compile(r"(.+)_test", re.IGNORECASE)
@@ -59,9 +59,9 @@ def scan(root: Path, classes: Sequence[str] | None = None, *, known: Sequence[st
     """Lists the pictures of a data set with the classes, splits and groups that it provides.
 
     Args:
-        root: A folder in one of the layouts above, or a `.csv` manifest.
-        classes: The classes to take, by name, exactly or else ignoring case; labels are spelt as they are here.
-            Default: all classes of the training folder.
+        root: A folder in one of the layouts above, a `.csv` manifest, or a packed file.
+        classes: The classes to take, by name, exactly or else ignoring case; labels are spelt as they are here. Where
+            the classes of packed files are numbers, their names. Default: all classes of the training folder.
         known: The classes of a net that the pictures are scored with, and not trained: no training folder is needed,
             pictures of other classes are left out, and what would be of the split train is of the split other.
 
@@ -75,10 +75,13 @@ def scan(root: Path, classes: Sequence[str] | None = None, *, known: Sequence[st
     """
     empty: list[tuple[str, str]] = []
     left_out: list[tuple[str, str]] = []
-    if root.suffix.lower() == ".csv" and not root.is_dir():
+    if root.is_file() and holds_pictures(root):
+        folder, where = root.parent, f"{root}: nothing there is for training"
+        pictures, left_out = packed_set(root)
+    elif root.suffix.lower() == ".csv" and not root.is_dir():
         folder, where = root.parent, f"{root}: no line of it is of the split train"
         pictures = read_manifest(
-            root, key="data.root", splits=_SPLIT_WORDS, required=("path", "label"), folder=root.parent
+            root, key="data.root", splits=SPLIT_WORDS, required=("path", "label"), folder=root.parent
         )
     elif root.is_dir():
         tree = Tree(root)
@@ -91,10 +94,18 @@ def scan(root: Path, classes: Sequence[str] | None = None, *, known: Sequence[st
         left_out = tree.left_out + [
             (f"*{suffix} ({count})", "no picture by the suffix") for suffix, count in sorted(tree.others.items())
         ]
+        trainable = len({picture.label for picture in pictures}) > (1 if known is None else 0)
+        if not trainable and (inside := _packed_folder(tree)) is not None:
+            where = f"{root / inside}: nothing there is for training"
+            pictures, left_out = _packed_below(tree, inside)
+            empty = []
     else:
         raise UserError(
-            f"data.root: {root} is not a folder; give the folder that holds the class folders, a .zip of it, or a .csv"
+            f"data.root: {root} is not a folder; give the folder that holds the class folders, a .zip of it, a .csv, "
+            "an .npz or an IDX file"
         )
+    if classes is not None:
+        pictures = renamed(pictures, classes, whole=known is None)
     if known is not None:
         left_out += [(name + "/", "holds no picture") for name, _ in empty]
         return _scored(root, Found(folder, pictures, left_out), known)
@@ -133,7 +144,7 @@ def table_of(pictures: Sequence[Picture], left_out: Sequence[tuple[str, str]]) -
     present = {split for _, split in counts}
     columns = [split for split in _COLUMNS if split in present]
     table = Table("class", *(Column(name, justify="right") for name in (*columns, "all")))
-    for label in sorted({label for label, _ in counts}):
+    for label in class_order(pictures):
         row = [counts[label, split] for split in columns]
         table.add_row(Text(printable(label)), *(f"{count:,}" for count in (*row, sum(row))))
     table.add_section()
@@ -157,7 +168,7 @@ def table_of(pictures: Sequence[Picture], left_out: Sequence[tuple[str, str]]) -
 
 def _split_of(folder: str) -> str | None:
     words = re.findall("[a-z]+", os.path.basename(folder).lower())
-    return next((_SPLIT_WORDS[word] for word in (*words[:1], *words[-1:]) if word in _SPLIT_WORDS), None)
+    return next((SPLIT_WORDS[word] for word in (*words[:1], *words[-1:]) if word in SPLIT_WORDS), None)
 
 
 def _split_folders(tree: Tree, *, to_train: bool) -> dict[str, str]:
@@ -190,6 +201,31 @@ def _split_folders(tree: Tree, *, to_train: bool) -> dict[str, str]:
             tree.left_out.append((folder + "/", "beside the split folders"))
     tree.left_out += [(picture, "in no class folder") for picture in tree.listing(top).pictures]
     return found
+
+
+def _packed_folder(tree: Tree) -> str | None:
+    """The folder that holds packed files: the root, or below it the first that is not the only thing in another."""
+    folder = ""
+    while not packed_files(Path(tree.root, folder)):
+        folder = _only_folder(tree, folder)
+        if not folder:
+            return None
+    return folder
+
+
+def _packed_below(tree: Tree, folder: str) -> tuple[list[Picture], list[tuple[str, str]]]:
+    """The pictures of packed files in a folder, and what else lies there."""
+    prefix = folder and folder + "/"
+    pictures, left_out = packed_set(Path(tree.root, folder))
+    beside = tree.listing(folder)
+    left_out += [(name.removeprefix(prefix), "beside the packed files") for name in beside.pictures]
+    left_out += [(name.removeprefix(prefix) + "/", "beside the packed files") for name in beside.folders + beside.links]
+    if not prefix:
+        return pictures, left_out
+    return (
+        [picture._replace(path=prefix + picture.path) for picture in pictures],
+        [(prefix + name, reason) for name, reason in left_out],
+    )
 
 
 def _has_folders(tree: Tree, folder: str) -> bool:

@@ -17,6 +17,9 @@ from typing import NamedTuple
 from gfnet_pl.errors import UserError, nearest
 from gfnet_pl.files import read_rows, replacing, write_rows
 
+SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+SPLIT_WORDS |= {"test": "test", "testing": "test", "unseen": "unseen"}
+
 
 class Picture(NamedTuple):
     """One picture.

@@ -42,7 +42,7 @@ def survey(root: str, classes: list[str] | None = None, group_by: str | None = N
     """Looks at a data set. Of many pictures, a sample is read.
 
     Args:
-        root: A folder, a manifest, or a .zip of one.
+        root: A folder, a manifest, packed files, or a .zip of them.
         classes: The classes to take. Default: all.
         group_by: As `rule` for `groups.assign_groups`. Near-duplicates are not looked for.
 

@@ -12,7 +12,8 @@ import torch
 
 from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import decoding
-from gfnet_pl.data.collection import classes_in, collect
+from gfnet_pl.data.collection import classes_in, collect, folder_of
+from gfnet_pl.data.packed import file_of
 from gfnet_pl.data.seen import Seen
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.run.checkpoint import Checkpoint
@@ -67,9 +68,8 @@ def is_other_data(checkpoint: Checkpoint, said: dict[str, Any]) -> bool:
         return False
     if run is None or os.path.exists(own):
         return True
-    root = str(opened(Path(root)))
-    folder = os.path.dirname(root) if root.lower().endswith(".csv") else root
-    return not all(os.path.lexists(os.path.join(folder, picture.path)) for picture in read_splits(run.splits))
+    folder = folder_of(opened(Path(root)))
+    return not all(os.path.lexists(folder / file_of(picture.path)) for picture in read_splits(run.splits))
 
 
 def has_other_classes(checkpoint: Checkpoint, said: dict[str, Any]) -> bool:
