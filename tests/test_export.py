@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 from conftest import CLASSES, QUIET, TINY_NET, write_picture
 from PIL import Image
 
@@ -19,6 +20,7 @@ from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import read_picture
 from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import Calibration
+from gfnet_pl.export.card import _text
 from gfnet_pl.export.check import Checked
 from gfnet_pl.export.graph import OPSET, OUTPUTS, Exported, write_onnx
 from gfnet_pl.export.int8 import loss
@@ -202,6 +204,41 @@ def test_an_export_that_fails_its_own_check_leaves_the_former_one(run, monkeypat
     assert "model.onnx is not the net of the checkpoint" in capsys.readouterr().err
     assert {file.name: file.read_bytes() for file in EXPORT.iterdir()} == before
     assert [path.name for path in RUN.glob("export*")] == ["export"]
+
+
+def test_the_card_has_the_figures_of_the_run_and_loads_as_it_says(run, capsys, monkeypatch):
+    (RUN / "metrics.json").rename("aside.json")
+    assert main(["export", "--card"]) == 2
+    assert "has not been tested since it was trained" in capsys.readouterr().err
+    Path("aside.json").rename(RUN / "metrics.json")
+    assert main(["export", "--card"]) == 0
+    _, front, card = (EXPORT / "MODEL_CARD.md").read_text().split("---\n", 2)
+    metrics = json.loads((RUN / "metrics.json").read_text())["sets"]["unseen"]
+    (model,) = yaml.safe_load(front)["model-index"]
+    first = model["results"][0]
+    assert (first["dataset"]["name"], first["dataset"]["split"]) == ("pictures", "unseen")
+    low, high = metrics["new_groups"]
+    worst = min(group["share"] for group in metrics["groups"].values())
+    shares = [metrics["accuracy"]["share"], low, high, worst]
+    assert [each["value"] for each in first["metrics"]] == [round(share, 4) for share in shares]
+    assert f"| unseen | new people | 36 | {100 * shares[0]:.1f} % | {100 * low:.1f} % to {100 * high:.1f} % |" in card
+    for name, group in metrics["groups"].items():
+        assert f"| {name} | 12 | {100 * group['share']:.1f} % |" in card.replace("\\", "")
+    counts = np.array(metrics["confusion"])
+    np.fill_diagonal(counts, 0)
+    label, said = divmod(int(counts.argmax()), 3)
+    names = sorted(CLASSES)
+    assert f"| {names[label]} | {names[said]} | {counts.max()} | 12 |" in card
+    assert "16 x 16 pixels: Cat, ant, bee." in card
+    assert "synthetic" not in card
+    code = card.split("```python\n")[1].split("```")[0].replace("picture.jpg", str(unseen(1)[0].absolute()))
+    monkeypatch.chdir(EXPORT)
+    exec(code)
+    assert capsys.readouterr().out.split()[0] in CLASSES
+
+
+def test_a_name_in_a_card_is_text():
+    assert _text("a|b\n<script>[x](y)_") == r"a\|b \<script\>\[x\]\(y\)\_"
 
 
 def test_a_run_that_was_not_tested_is_exported_with_one_line(run, capsys):

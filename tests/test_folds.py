@@ -14,8 +14,8 @@ from gfnet_pl.data.folds import draw_fold
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.data.splits import SplitRule, read_splits
 from gfnet_pl.errors import UserError
-from gfnet_pl.report.words import facts
 from gfnet_pl.run.checkpoint import Checkpoint
+from gfnet_pl.run.facts import facts
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.folds import read_pooled
 from gfnet_pl.run.results import read_metrics

@@ -13,7 +13,6 @@ from gfnet_pl.report.analysis import Missing
 from gfnet_pl.report.labels import Doubts
 from gfnet_pl.report.words import (
     chance_words,
-    checkpoint_words,
     first_sentence,
     fitted_words,
     hardest,
@@ -21,6 +20,7 @@ from gfnet_pl.report.words import (
     out_of,
     second_sentences,
 )
+from gfnet_pl.run.facts import checkpoint_words
 from gfnet_pl.run.learning_curve import LearningCurve
 from gfnet_pl.run.results import Results, SetResults
 

@@ -9,11 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gfnet_pl.errors import OneLineParser, UserError, check_range
+from gfnet_pl.export.card import model_card
 from gfnet_pl.export.check import CHECKPOINT, Checked
 from gfnet_pl.export.export import check_export, export_run
+from gfnet_pl.files import replacing
 from gfnet_pl.messages import printable
 from gfnet_pl.run.export import Export
 from gfnet_pl.run.folder import ExportFolder, RunFolder, newest_run
+from gfnet_pl.run.run import read_run
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ def run_export(args: list[str]) -> None:
     parser.add_argument("--data", metavar="DIR", help="where the run's pictures are now, if they have moved")
     words = "points of accuracy that model.int8.onnx may lose (default 0.5)"
     parser.add_argument("--max-drop", metavar="X", type=float, default=0.5, help=words)
+    parser.add_argument("--card", action="store_true", help="write only MODEL_CARD.md, of a tested run")
     values = parser.parse_args(args)
     if values.check is not None:
         if values.run is not None or values.out is not None:
@@ -44,6 +48,13 @@ def run_export(args: list[str]) -> None:
     check_range("--max-drop", values.max_drop, least=0)
     run = RunFolder(values.run) if values.run is not None else newest_run()
     folder = _checked_folder(values.out) if values.out is not None else run.export
+    if values.card:
+        text = model_card(read_run(run))
+        folder.path.mkdir(exist_ok=True)
+        with replacing(folder.card) as file:
+            file.write(text)
+        log.info("%s", folder.card)
+        return
     export = export_run(run, folder, data=values.data, max_drop=values.max_drop)
     Console().print(export_table(export))
     for name, reason in export.left_out.items():

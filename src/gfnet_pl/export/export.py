@@ -9,25 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gfnet_pl import __version__
-from gfnet_pl.data.decode import steps
 from gfnet_pl.errors import UserError, require
 from gfnet_pl.evaluation.calibration import Calibration
-from gfnet_pl.evaluation.figures import Promise, worst_person
 from gfnet_pl.export.check import Checked, Reference, check_int8, check_onnx, check_own, check_weights
-from gfnet_pl.export.graph import DISTANCE, INPUT, OF_DISTANCE, OPSET, OUTPUTS, Exported, write_onnx
+from gfnet_pl.export.describe import describe
+from gfnet_pl.export.graph import Exported, write_onnx
 from gfnet_pl.export.int8 import WAYS, loss, write_int8
 from gfnet_pl.export.speed import SECONDS, speeds
 from gfnet_pl.export.vectors import Vectors
 from gfnet_pl.files import sha256
 from gfnet_pl.model.weights import write_weights
 from gfnet_pl.run.checkpoint import Checkpoint
-from gfnet_pl.run.export import FORMAT, Description, Export, calibration_digest, intact, read_export, write_export
+from gfnet_pl.run.export import Export, calibration_digest, intact, read_export, write_export
 from gfnet_pl.run.folder import ExportFolder, RunFolder
-from gfnet_pl.run.record import machine, read_sessions
-from gfnet_pl.run.results import Results, read_calibration
-from gfnet_pl.run.run import read_if_tested
-from gfnet_pl.run.trained_data import data_root
+from gfnet_pl.run.record import machine
+from gfnet_pl.run.results import read_calibration
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +63,7 @@ def export_run(run: RunFolder, folder: ExportFolder, *, data: str | None, max_dr
             checkpoint.classes,
             exported.learned,  # what it learned
         )
-        description = _describe(run, checkpoint, calibration, sha256(aside.weights))
+        description = describe(run, checkpoint, calibration, sha256(aside.weights))
         write_onnx(aside.onnx, exported, description)
         own = check_own(reference)
         checks = [own, check_weights(aside, reference), check_onnx(aside, reference)]
@@ -171,53 +167,3 @@ def _aside(folder: ExportFolder) -> Iterator[ExportFolder]:
 
 def _stamp(file: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size, "sha256": sha256(file)}
-
-
-def _describe(run: RunFolder, checkpoint: Checkpoint, calibration: Calibration, weights: str) -> Description:
-    tested = read_if_tested(run)
-    sessions = read_sessions(run)
-    canvas, root = checkpoint.canvas, data_root(checkpoint)
-    source = str(sessions[-1].get("data", "")) if root is None and sessions else "" if root is None else Path(root).name
-    size = f"{canvas.height}, {canvas.width}"
-    learned = calibration.familiarity
-    return Description(
-        format=FORMAT,
-        version=__version__,
-        commit=sessions[-1].get("commit") if sessions else None,
-        run=run.name,
-        checkpoint_sha256=sha256(checkpoint.path),
-        weights_sha256=weights,
-        opset=OPSET,
-        classes=checkpoint.classes,
-        canvas=canvas._asdict(),
-        input=f"{INPUT}: uint8 (batch, {canvas.channels}, {size}), levels 0 to 255, rows from top to bottom"
-        + (", red, green and blue" if canvas.colour else ""),
-        outputs=OUTPUTS | ({DISTANCE: OF_DISTANCE} if learned else {}),
-        preparation=steps(canvas),
-        source=source or "unknown",
-        synthetic=root is None,
-        calibrated=calibration.promise,
-        temperature=calibration.temperature,
-        thresholds=[each._asdict() for each in calibration.rejections],
-        new_groups=calibration.new_groups,
-        familiar_within=learned.limit if learned else None,
-        accuracy=_accuracy(tested.results) if tested else {},
-    )
-
-
-def _accuracy(results: Results) -> dict[str, dict[str, Any]]:
-    first = results.trusted
-    found = {}
-    for name in [first, *(name for name in results.figures if name != first)]:
-        figures = results.figures[name]
-        promise, worst = Promise.of(name, figures, results.known), worst_person(figures)
-        found[name] = {
-            "share": figures.accuracy.share,
-            "low": promise.low,
-            "high": promise.high,
-            "images": figures.accuracy.images,
-            "people": promise.people.value,
-            "over_people": promise.over_people,
-            "worst": worst and {"name": worst[0], "share": worst[1].share, "images": worst[1].images},
-        }
-    return found

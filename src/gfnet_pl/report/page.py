@@ -23,15 +23,14 @@ from gfnet_pl.report.pictures import COLUMNS, heat, overlay, picture, sheet
 from gfnet_pl.report.words import (
     breakable,
     capitalised,
-    checkpoint_words,
     command,
-    facts,
     first_sentence,
     fitted_words,
     gap_words,
     percent,
     second_sentences,
 )
+from gfnet_pl.run.facts import checkpoint_words, facts
 from gfnet_pl.run.folder import BEST
 from gfnet_pl.run.learning_curve import CAVEAT, LearningCurve
 from gfnet_pl.run.results import Results
