@@ -154,12 +154,12 @@ def test_a_run_that_was_moved_keeps_its_best_checkpoint(tiny, monkeypatch, of_ea
     monkeypatch.setattr("gfnet_pl.training.best_checkpoint.FEW", 0)  # or the last epoch would be the best
     assert main(tiny) == 0
     best = LAST.with_name("best.ckpt")
-    content = torch.load(LAST, weights_only=True)
+    content = torch.load(best, weights_only=True)
     (kept,) = [state for state in content["callbacks"].values() if "best_model_score" in state]
     if of_earlier_version:
         del kept["best_loss"]
     kept["best_model_score"].fill_(2.0)  # better than any that follows
-    torch.save(content, LAST)
+    torch.save(content, best)
     before = best.read_bytes()
     Path("moved").mkdir()
     Path("runs").rename("moved/runs")

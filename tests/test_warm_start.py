@@ -234,7 +234,7 @@ def test_a_checkpoint_without_its_run_cannot_say_what_was_held_out(base, capsys,
 
 @pytest.mark.parametrize("content", ["text", "other", "cut"])
 def test_a_file_that_is_no_checkpoint_of_ours_is_refused(base, capsys, content):
-    path = Path("runs/base/version_0/checkpoints/last.ckpt")
+    path = Path("runs/base/version_0/checkpoints/best.ckpt")
     if content == "text":
         path.write_text("hello")
     elif content == "other":

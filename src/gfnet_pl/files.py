@@ -148,10 +148,51 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
+def held(lock: Path, otherwise: str) -> Iterator[None]:
+    """Holds a lock that one process at a time can have. The system frees it when the process ends, however it ends.
+
+    Where the file system has no locks, nothing is held.
+
+    Args:
+        lock: The lock's file, which is removed in the end. Its folder must exist.
+        otherwise: What to say where another process holds it.
+
+    Raises:
+        UserError: Another process holds it.
+    """
+    from filelock import FileLock, Timeout  # here, because `gfnet --help` locks nothing
+
+    file = FileLock(lock)
+    try:
+        file.acquire(blocking=False)
+    except Timeout:
+        if _can_lock(lock.parent):
+            raise UserError(otherwise) from None
+    except (OSError, NotImplementedError) as error:
+        if not isinstance(error, NotImplementedError) and error.errno not in _NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no file that is open
+            lock.unlink()
+        file.release()
+
+
+@contextmanager
 def replacing(
-    path: Path, mode: str = "w", *, partial: Path | None = None, instead: Iterable[Path] = ()
+    path: Path,
+    mode: str = "w",
+    *,
+    partial: Path | None = None,
+    instead: Iterable[Path] = (),
+    before: Path | None = None,
+    lasting: bool = True,
 ) -> Iterator[IO[Any]]:
     """Opens a new file beside `path` that replaces it at the end. After an error, the old file is unchanged.
+
+    However the process or the machine ends, there is the whole old file or the whole new one. The new file is in the
+    same folder, so that it is renamed and never copied, and on the disk before it takes the old one's name.
 
     Args:
         path: The file to replace, or to make. Its folder must exist.
@@ -159,6 +200,8 @@ def replacing(
         partial: The new file's name until then. Default: that of `path`, and ".partial".
         instead: Names to take, the first that can be, where the system does not let `path` be replaced: on Windows, a
             file that a process has mapped.
+        before: Where the file that is replaced is kept.
+        lasting: Whether to wait until the new file is on the disk; not for what can be made again.
 
     Yields:
         The new file, open.
@@ -169,14 +212,47 @@ def replacing(
     try:
         with partial.open(mode, **text) as file:  # type: ignore[call-overload]  # the mode is not a literal
             yield file
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        kept = _linked(path, before)
         *others, last = path, *instead
         for target in others:
             with suppress(PermissionError):
                 os.replace(partial, target)
                 return
         os.replace(partial, last)
+        if kept and before:  # only now: until here, the old file may be the only good one
+            os.replace(kept, before)
+        if lasting:
+            _flush_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _linked(path: Path, before: Path | None) -> Path | None:
+    """A second name for a file that is about to be replaced. Where there are no such links, it is renamed at once."""
+    if before is None or not path.is_file():
+        return None
+    link = before.with_name(f"{before.name}.partial")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:
+        os.replace(path, before)
+        return None
+    return link
+
+
+def _flush_folder(folder: Path) -> None:
+    """Waits until the new names in a folder are on the disk, where the system can tell."""
+    if os.name == "posix":
+        with suppress(OSError):
+            opened = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
 
 
 def write_rows(file: IO[str], rows: Iterable[Iterable[object]]) -> None:

@@ -224,7 +224,7 @@ def _build(
     new = list(asked.keys() - set(held)) if held else list(asked)
     new.sort()  # neighbours on disk are read one after another
     record: dict[str, Any] = {"folder": str(folder), "decoding": decoding(), "paths": held + new}
-    with replacing(path, "wb+", partial=partial, instead=_names(path)[1:]) as file:
+    with replacing(path, "wb+", partial=partial, instead=_names(path)[1:], lasting=False) as file:
         broken = {}
         if old:
             block = max(1, _BLOCK // canvas.bytes)

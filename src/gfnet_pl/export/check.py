@@ -202,12 +202,11 @@ def _run(runtime: Runtime, images: npt.NDArray[np.uint8], of_set: str, each: One
 
 
 def _pictures(checkpoint: Checkpoint, data: str | None) -> Collection:
-    run = checkpoint.run
-    if run is None:
+    if (splits := checkpoint.own_splits) is None:
         raise UserError(f"{checkpoint.path} lies in no run, so there are no pictures to check an export with")
     root = data if data is not None else data_root(checkpoint)
     try:
-        return collect(root, canvas=checkpoint.canvas, splits=str(run.splits), skip_broken=True)
+        return collect(root, canvas=checkpoint.canvas, splits=str(splits), skip_broken=True)
     except UserError as error:
         raise UserError(
             f"an export is checked on the run's pictures; --data DIR says where they are: {error}"

@@ -2,9 +2,13 @@
 
 A checkpoint may come from anybody. Nothing in it is executed: PyTorch reads tensors and plain values only, and of the
 stored settings only plain values are taken. What could name a class, a module or a place to write to is not among them.
+
+PyTorch writes a checkpoint as a .zip in which every tensor, and the record, has its CRC-32, and does not look at these
+when it reads. They are checked here, so that no damaged weight is used: in files of any version.
 """
 
 import inspect
+import logging
 import re
 import sys
 import zipfile
@@ -17,13 +21,47 @@ import torch
 
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.files import sha256
 from gfnet_pl.model.gfnet import GFNet, check_arguments
-from gfnet_pl.run.folder import RunFolder, run_of
+from gfnet_pl.run.folder import LAST, PREVIOUS, RunFolder, run_of
+
+log = logging.getLogger(__name__)
 
 RECORD = "gfnet_pl"  # the checkpoint's entry with the run's stage, resolved config and random state
 # Settings of the Trainer that can hold objects, name classes, or say where to write.
 _NOT_TAKEN = ("callbacks", "default_root_dir", "logger", "model_registry", "plugins", "profiler", "strategy")
 _PLAIN_NAME = re.compile(r"[\w:, -]*")  # "bf16-mixed", "00:01:30:00", "0,1"; no path of a class, which has dots
+
+
+class Unreadable(UserError):
+    """A checkpoint is gone or damaged."""
+
+
+def read_content(path: Path, *, mapped: bool = False) -> dict[str, Any]:
+    """Reads the file of a checkpoint: tensors and plain values, on the CPU.
+
+    Args:
+        path: The file.
+        mapped: Map it into memory, instead of reading it.
+
+    Raises:
+        Unreadable: It does not exist, or is not whole.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in file.infolist())
+            if packed or (bad := file.testzip()):
+                raise Unreadable(f"--ckpt_path: {path} is damaged{'' if packed else f' (in {bad})'}")
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        return content
+    except FileNotFoundError:
+        raise Unreadable(f"--ckpt_path: {path} does not exist") from None
+    except Unreadable:
+        raise
+    except zipfile.BadZipFile:
+        raise Unreadable(f"--ckpt_path: {path} is no checkpoint, or a damaged one") from None
+    except Exception as error:  # PyTorch raises nearly anything on a file that somebody else made
+        raise Unreadable(f"--ckpt_path: {path} cannot be read as a checkpoint ({one_line(error)})") from None
 
 
 @dataclass(frozen=True)
@@ -38,6 +76,7 @@ class Checkpoint:
         settings: The resolved settings of its run by dotted key, for example "model.dim".
         weights: The classifier's state dict.
         not_taken: Keys of settings that its run had and that are not among `settings`: a checkpoint may not set them.
+        splits: SHA-256 of the run's splits.csv; None in a run of version 0.1.0.
         trained_on: "digests" (K,) int64 of the pictures that the net was trained on, as bits of `Seen.digests`, and
             "decoding", what made their pixels; None if the checkpoint is of version 0.1.0.
     """
@@ -49,24 +88,31 @@ class Checkpoint:
     settings: dict[str, Any]
     weights: dict[str, torch.Tensor]
     not_taken: tuple[str, ...] = ()
+    splits: str | None = None
     trained_on: dict[str, Any] | None = None
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        """Reads a checkpoint. The file is mapped into memory, so the weights are read only when they are used.
+        """Reads a checkpoint, or where a last.ckpt is damaged or gone, the one before; then a line says so.
+
+        The file is mapped into memory.
 
         Raises:
-            UserError: The file does not exist, cannot be read, or is not the checkpoint of a GFNetClassifier.
+            UserError: The file does not exist, is damaged, or is not the checkpoint of a GFNetClassifier.
         """
-        if path.is_file() and not zipfile.is_zipfile(path):
-            raise UserError(f"--ckpt_path: {path} is no checkpoint, or a damaged one")
+        before = path.with_name(PREVIOUS)
         try:
-            mapped = sys.platform != "win32"  # there, a resumed run could not replace a mapped file
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-        except FileNotFoundError:
-            raise UserError(f"--ckpt_path: {path} does not exist") from None
-        except Exception as error:  # PyTorch raises nearly anything on a file that somebody else made
-            raise UserError(f"--ckpt_path: {path} cannot be read as a checkpoint ({one_line(error)})") from None
+            return cls._load(path)
+        except Unreadable as error:
+            if path.name != LAST or not before.is_file():
+                raise
+            found = cls._load(before)
+            log.warning("%s; %s takes its place, of step %d", error, before, found.steps)
+            return found
+
+    @classmethod
+    def _load(cls, path: Path) -> "Checkpoint":
+        content = read_content(path, mapped=sys.platform != "win32")  # there, a mapped file could not be replaced
         try:
             found = _read(path, content)
         except (LookupError, TypeError, ValueError, AttributeError):
@@ -92,6 +138,22 @@ class Checkpoint:
     def run(self) -> RunFolder | None:
         """The run in whose folder the checkpoint lies; None if it was moved out of it."""
         return run_of(self.path)
+
+    @property
+    def own_splits(self) -> Path | None:
+        """The splits of its run, which say what was trained on and what was not; None if it was moved out of its run.
+
+        Raises:
+            UserError: They are not those that the run was trained with.
+        """
+        if (run := self.run) is None:
+            return None
+        if self.splits and sha256(run.splits) != self.splits:
+            raise UserError(
+                f"{run.splits} is not what {self.path} was trained with: it is damaged or was edited; put it back; to "
+                "score other pictures, give --data.root or --data.splits with another file"
+            )
+        return run.splits
 
     @property
     def canvas(self) -> Canvas:
@@ -129,9 +191,12 @@ def _read(path: Path, content: Any) -> Checkpoint | None:  # noqa: ANN401
     settings = {key: value for key, value in stored.items() if _is_taken(key, value)}
     lost = tuple(key for key, value in stored.items() if key not in settings and value not in (None, "auto"))
     steps, pictures = int(content["global_step"]), record.get("trained_on")
+    splits = record.get("splits")
     if pictures and not (isinstance(pictures["decoding"], str) and pictures["digests"].dtype == torch.int64):
         return None
-    return Checkpoint(path, stage, _finished_epochs(content), steps, settings, weights, lost, pictures)
+    if not isinstance(splits, str | None):
+        return None
+    return Checkpoint(path, stage, _finished_epochs(content), steps, settings, weights, lost, splits, pictures)
 
 
 def _is_taken(key: str, value: object) -> bool:

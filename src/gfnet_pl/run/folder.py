@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from gfnet_pl.model.weights import WEIGHTS
 
 RUNS = Path("runs")
 BEST, LAST = "best.ckpt", "last.ckpt"
+PREVIOUS = "last.prev.ckpt"  # the last.ckpt before; it takes its place if that is damaged
 CONFIG = "config.yaml"
 PREDICTIONS = "predictions.csv"
 CURVE = "curve"  # the stage of the nets that `gfnet curve` trains
@@ -125,6 +127,11 @@ class RunFolder:
         return self.path / "fault.txt"
 
     @property
+    def lock(self) -> Path:
+        """It exists while the run is trained, and after a training that was killed."""
+        return self.path / ".lock"
+
+    @property
     def report(self) -> Path:
         """The page that `gfnet report` writes."""
         return self.path / "report.html"
@@ -155,7 +162,7 @@ class RunFolder:
         """
         if not self.path.is_dir():
             raise UserError(f"{self.path} does not exist; name the folder of a run, {RUNS}/<stage>/version_N")
-        for name in (BEST, LAST):
+        for name in (BEST, LAST, PREVIOUS):
             if self.checkpoint(name).is_file():
                 return self.checkpoint(name)
         raise UserError(
@@ -251,8 +258,9 @@ def find_checkpoint(name: str) -> Path:
         return path
     run = newest_run()
     instead = run.checkpoint_to_test()  # or there is none at all
-    if run.checkpoint(name).is_file():
-        return run.checkpoint(name)
+    for file in (name, *([PREVIOUS] if name == LAST else [])):
+        if run.checkpoint(file).is_file():
+            return run.checkpoint(file)
     raise UserError(f"{run.path}, the newest run, has no {name}; try --ckpt_path {instead.name}")
 
 
@@ -274,6 +282,31 @@ def newest_run() -> RunFolder:
             f"no run in ./{RUNS} yet: train one with gfnet fit --config base.yaml, or give --ckpt_path FILE"
         )
     return next((run for run in found if not run.is_smaller_net), found[0])
+
+
+@contextmanager
+def claimed(stage: str) -> Iterator[RunFolder]:
+    """Makes the folder of the next run of a stage, which no other command gets then.
+
+    Raises:
+        UserError: As for `new_run`.
+    """
+    made: list[Path] = []
+    while True:
+        run = new_run(stage)
+        made = [path for path in (run.path, run.path.parent, RUNS) if not path.exists()]
+        run.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            run.path.mkdir()
+            break
+        except FileExistsError:  # another command was faster
+            continue
+    try:
+        yield run
+    finally:
+        with suppress(OSError):  # nothing has been written there: it leaves no trace
+            for path in made:
+                path.rmdir()
 
 
 def new_run(stage: str) -> RunFolder:

@@ -1,7 +1,6 @@
 """`gfnet runs`: the runs in ./runs, the newest first. It loads neither torch nor Lightning, and answers at once."""
 
 import csv
-import hashlib
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gfnet_pl.errors import OneLineParser, UserError
-from gfnet_pl.files import read_arrays, read_rows
+from gfnet_pl.files import read_arrays, read_rows, sha256
 from gfnet_pl.messages import columns_of, printable
 from gfnet_pl.run.folder import RUNS, RunFolder
 from gfnet_pl.run.record import read_sessions
@@ -174,9 +173,8 @@ def _tested(run: RunFolder) -> dict[str, float]:
     """Accuracy by set, of the last test; none if the tested checkpoint has been replaced since."""
     try:
         record = json.loads(run.metrics.read_text(encoding="utf-8"))
-        with run.checkpoint(Path(record["checkpoint"]["path"]).name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != record["checkpoint"]["sha256"]:
-                return {}
+        if sha256(run.checkpoint(Path(record["checkpoint"]["path"]).name)) != record["checkpoint"]["sha256"]:
+            return {}
         return {name: each["accuracy"]["share"] for name, each in record["sets"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -121,21 +121,24 @@ def read_sessions(run: RunFolder) -> list[dict[str, Any]]:
     return sessions
 
 
-def read_counts(run: RunFolder) -> tuple[dict[str, int], dict[str, int]]:
+def read_counts(splits: Path) -> tuple[dict[str, int], dict[str, int]]:
     """Counts the pictures of each split of a run, and the training pictures of each class.
+
+    Args:
+        splits: Its splits.csv.
 
     Raises:
         UserError: The run's splits cannot be read.
     """
     try:
-        with run.splits.open(newline="", encoding="utf-8") as file:
+        with splits.open(newline="", encoding="utf-8") as file:
             cells = Counter((row["split"], row["label"]) for row in read_records(file))
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise UserError(f"{run.splits} cannot be read ({one_line(error)})") from None
-    splits: Counter[str] = Counter()
+        raise UserError(f"{splits} cannot be read ({one_line(error)})") from None
+    sizes: Counter[str] = Counter()
     for (split, _), count in cells.items():
-        splits[split] += count
-    return dict(splits), {label: count for (split, label), count in cells.items() if split == "train"}
+        sizes[split] += count
+    return dict(sizes), {label: count for (split, label), count in cells.items() if split == "train"}
 
 
 def _commit() -> str | None:

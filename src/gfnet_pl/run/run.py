@@ -71,9 +71,9 @@ def read_if_tested(folder: RunFolder) -> Run | None:
     path = folder.checkpoint(Path(results.checkpoint["path"]).name)
     if not path.is_file() or sha256(path) != results.checkpoint["sha256"]:
         return None
-    counts, of_classes = read_counts(folder)
-    grown = read_learning_curve(folder)
     checkpoint, last = Checkpoint.load(path), folder.checkpoint(LAST)
+    counts, of_classes = read_counts(checkpoint.own_splits or folder.splits)
+    grown = read_learning_curve(folder)
     return Run(
         folder=folder,
         checkpoint=checkpoint,

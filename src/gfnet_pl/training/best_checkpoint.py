@@ -8,6 +8,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from gfnet_pl.run.checkpoint import Unreadable, read_content
+from gfnet_pl.run.folder import BEST
 from gfnet_pl.training.classifier import GFNetClassifier
 
 FEW = 200  # validation pictures: below that, chance decides between epochs (docs/small-data.md has figures)
@@ -45,6 +47,23 @@ def is_better(new: Validated, best: Validated) -> bool:
         return new.accuracy > best.accuracy
     loss, lowest = (math.inf if math.isnan(each) else each for each in (new.loss, best.loss))
     return (new.accuracy, -loss) > (best.accuracy, -lowest)
+
+
+def state_of(best: Path) -> dict[str, Any] | None:
+    """The state of the callback that best.ckpt itself holds; None if the file is gone or damaged.
+
+    Only that is sure to be about this file: a run may have been copied, or killed after best.ckpt and before last.ckpt.
+    """
+    try:
+        states: dict[str, dict[str, Any]] = read_content(best, mapped=True)["callbacks"]
+        return next(state for state in states.values() if is_of_best(state))
+    except (Unreadable, LookupError, AttributeError, StopIteration):
+        return None
+
+
+def is_of_best(state: Any) -> bool:  # noqa: ANN401
+    """Whether a callback's state in a checkpoint is that of `BestCheckpoint`."""
+    return isinstance(state, dict) and Path(str(state.get("best_model_path", ""))).name == BEST
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -26,6 +26,7 @@ from gfnet_pl.data.splits import TESTED
 from gfnet_pl.errors import UserError, check_range
 from gfnet_pl.model.gfnet import GFNet, check_arguments
 from gfnet_pl.model.pretrained import load_authors_weights, read_authors_weights
+from gfnet_pl.training.checkpoint_files import refuse_bad_weights
 from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_loss
 from gfnet_pl.training.schedule import warmup_cosine
 
@@ -313,6 +314,10 @@ class GFNetClassifier(LightningModule):
                 f"the loss is not finite at step {step} (epoch {self.current_epoch}); training stops and the best "
                 "checkpoint stays as it was; lower model.lr, or look at the data"
             )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lets no checkpoint be written whose weights are not finite, on no device."""
+        refuse_bad_weights(checkpoint["state_dict"], self.global_step)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]

@@ -25,7 +25,7 @@ from gfnet_pl.errors import OneLineParser, UserError
 from gfnet_pl.evaluation.figures import People
 from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
-from gfnet_pl.run.folder import CURVE, RunFolder, new_run, newest_run
+from gfnet_pl.run.folder import CURVE, RunFolder, newest_run
 from gfnet_pl.run.learning_curve import CAVEAT, LearningCurve, point, write_learning_curve
 from gfnet_pl.run.record import read_sessions
 from gfnet_pl.run.results import Results
@@ -57,7 +57,7 @@ def run_curve(args: list[str]) -> None:
     _refuse_warm_start(run, checkpoint)
     sessions = read_sessions(run)
     _refuse_devices(run, sessions)
-    pictures = read_splits(run.splits)
+    pictures = read_splits(checkpoint.own_splits or run.splits)
     trained = _trained(pictures)
     results = _tested(run)
     by_people = _by_people(results, trained)
@@ -109,13 +109,13 @@ def _train(
     """Trains the run's net on a part of its pictures, with epochs as long as before, and returns the new run."""
     splits = run.thinned_splits(share)
     write_splits(splits, part)
-    folder = new_run(CURVE)
     words = ["fit", "--config", str(run.config), "--stage", CURVE, "--data.splits", str(splits)]
     if (root := data_root(checkpoint)) is not None:
         words += ["--data.root", root]
     if checkpoint.settings.get("data.epoch_size") is None:
         words += ["--data.epoch_size", str(size)]
-    run_trainer(words, ["curve", *args])
+    folder = run_trainer(words, ["curve", *args])
+    assert folder is not None  # fit has made one
     return folder
 
 

@@ -14,14 +14,14 @@ from rich.console import Console
 
 from gfnet_pl.errors import UserError
 from gfnet_pl.messages import quiet
-from gfnet_pl.run.folder import LAST, RunFolder, new_run
+from gfnet_pl.run.folder import LAST, RunFolder
 from gfnet_pl.run.folds import HOW_TO_READ, finished_fold, pool, pooled_table, write_pooled
 from gfnet_pl.run.results import Results
 from gfnet_pl.run.run import read_if_tested, read_run
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[list[str], list[str]], None]  # `lightning_cli.run_trainer`
+Run = Callable[[list[str], list[str]], RunFolder | None]  # `lightning_cli.run_trainer`
 
 
 class Fold(NamedTuple):
@@ -58,8 +58,8 @@ def run_folds(
             log.info("fold %d of %d: %s has finished, and is kept", number, len(folds), kept.path)
         else:
             log.info("fold %d of %d:", number, len(folds))
-            kept = new_run(stage)
-            run([*args, *fold.options], [*command, f"--data.fold={number}"])
+            kept = run([*args, *fold.options], [*command, f"--data.fold={number}"])
+            assert kept is not None  # fast_dev_run is refused
         runs.append(kept)
     results = [_tested(each, test, run) for each in runs]
     pooled, everything = pool(runs, results)

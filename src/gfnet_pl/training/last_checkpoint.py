@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.run.folder import BEST
+from gfnet_pl.training.best_checkpoint import is_of_best, state_of
 
 
 class LastCheckpoint(Checkpoint):
@@ -44,10 +45,14 @@ class LastCheckpoint(Checkpoint):
         checkpoint["callbacks"].pop("Timer", None)  # max_time is the time of a command, not of the run
         folder = os.path.realpath(self._path.parent)
         best = os.path.join(folder, BEST)
-        for state in checkpoint["callbacks"].values():
-            if Path(state.get("best_model_path", "")).name == BEST:  # else a moved run forgets how good its best one is
-                state |= {"dirpath": folder, "best_model_path": best, "kth_best_model_path": best}
-                state["best_k_models"] = dict.fromkeys([best], state["best_model_score"])
+        for key in [key for key, state in checkpoint["callbacks"].items() if is_of_best(state)]:
+            if (state := state_of(Path(best))) is None:
+                del checkpoint["callbacks"][key]  # any epoch is better than none
+                continue
+            # The paths are those of now: Lightning forgets how good the best checkpoint of another folder is.
+            state |= {"dirpath": folder, "best_model_path": best, "kth_best_model_path": best}
+            state["best_k_models"] = {best: state["best_model_score"]}
+            checkpoint["callbacks"][key] = state
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._written = time.monotonic()

@@ -7,7 +7,7 @@ import threading
 import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,22 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.survey import survey
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range, told_by_system
-from gfnet_pl.files import check_output, replacing
+from gfnet_pl.files import check_output, held, replacing
 from gfnet_pl.help import tell_our_defaults
 from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
-from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RunFolder, find_checkpoint, new_run, newest_run
+from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RunFolder, claimed, find_checkpoint, new_run, newest_run
 from gfnet_pl.run.trained_data import is_other_data, trained_on
 from gfnet_pl.training.best_checkpoint import BestCheckpoint
 from gfnet_pl.training.callbacks import Tell, TF32Precision, Throughput
+from gfnet_pl.training.checkpoint_files import CheckpointFiles
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.dashboard import Charts, ClassBalance, Classes, Filters, FirstBatch, HyperParameters, Validation
 from gfnet_pl.training.ending import Ending
@@ -61,26 +63,31 @@ log = logging.getLogger(__name__)
 _OUT = "CSV file to write, or to replace. Default: predictions.csv, or predictions-2.csv and so on if it exists."
 
 
-def run_trainer(args: list[str], command: list[str]) -> None:
+def run_trainer(args: list[str], command: list[str]) -> RunFolder | None:
     """Runs one of the trainer's subcommands.
 
     Args:
         args: The subcommand and its options, with configs as paths.
         command: The subcommand and its options as the user wrote them, for the run's record.
 
+    Returns:
+        The run that was trained, if one was.
+
     Raises:
         UserError: Anything that the user can correct.
         KeyboardInterrupt: Ctrl-C. The run is closed then.
     """
+    stack = ExitStack()  # what the run holds until it ends: its folder and its lock
     on_ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         with quiet("lightning.pytorch", "lightning.fabric"):  # seeds, accelerators, other products
-            cli = GFNetCLI(args, command)
+            cli = GFNetCLI(args, command, stack)
             if cli.in_folds:
                 if cli.precision:
                     log.info("%s", cli.precision)
                 test = [f"--trainer.accelerator={cli.config['fit']['trainer']['accelerator']}"]
                 run_folds(cli.folds(), args, command, stage=cli.stage, test=test, run=run_trainer)
+            return cli.run
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None  # its own status would be 0
     except SystemExit as stop:
@@ -88,6 +95,7 @@ def run_trainer(args: list[str], command: list[str]) -> None:
             raise stop.__context__ from None
         raise
     finally:
+        stack.close()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, on_ctrl_c)  # after Ctrl-C, Lightning ignores it, also in a notebook
 
@@ -95,8 +103,8 @@ def run_trainer(args: list[str], command: list[str]) -> None:
 class GFNetCLI(LightningCLI):
     """LightningCLI for GFNetClassifier and ImageDataModule."""
 
-    def __init__(self, args: list[str], command: list[str]) -> None:
-        self.command = command
+    def __init__(self, args: list[str], command: list[str], stack: ExitStack) -> None:
+        self.command, self.stack = command, stack
         self.checkpoint: Checkpoint | None = None
         self.other_data = False  # whether the command is given other data than those of the checkpoint's run
         self.stage = "base"
@@ -191,6 +199,8 @@ class GFNetCLI(LightningCLI):
         config["data"]["image_size"] = config["model"]["image_size"]
         if self.checkpoint and config["model"]["classes"] is None:
             config["model"]["classes"] = taken["model.classes"]  # None if the data have others
+        if self.checkpoint and subcommand == "fit" and resumes(self.checkpoint, self.stage):
+            config["data"]["splits"] = config["data"]["splits"] or taken["data.splits"]
         if subcommand == "fit" and config["model"]["freeze"] and not (self.checkpoint or config["model"]["pretrained"]):
             raise UserError("model.freeze keeps weights that were learned before: give --ckpt_path or model.pretrained")
         config["model"]["in_channels"] = 3 if config["data"]["colour"] else 1
@@ -282,13 +292,22 @@ class GFNetCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
         if settings["logger"] in (None, True):
             kwargs["logger"] = self._logger()
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.strategy.checkpoint_io = CheckpointFiles()
+        return trainer
 
     def _folder(self) -> RunFolder:
-        """The folder of the run that is trained: that of the checkpoint if it is resumed, otherwise a new one."""
-        if self.checkpoint and self.checkpoint.run and resumes(self.checkpoint, self.stage):
-            return self.checkpoint.run
-        return new_run(self.stage)
+        """The folder of the run that is trained: that of the checkpoint if it is resumed, otherwise a new one.
+
+        The first device takes it for itself; the others hear from it later.
+        """
+        resumed = self.checkpoint.run if self.checkpoint and resumes(self.checkpoint, self.stage) else None
+        if getattr(rank_zero_only, "rank", 0):
+            return resumed or new_run(self.stage)
+        run = resumed or self.stack.enter_context(claimed(self.stage))
+        busy = f"{run.path} is being trained by another command: wait until it has ended"
+        self.stack.enter_context(held(run.lock, busy))
+        return run
 
     def _writers(self, run: RunFolder) -> list[Callback]:
         """The callbacks that write into the folder of a run."""

@@ -105,5 +105,5 @@ class Outcome:
 
     def _own_pictures(self) -> list[Picture]:
         """The pictures of the run whose net is scored, with their splits."""
-        run = self.checkpoint.run if self.other_data else None
-        return read_splits(run.splits) if run else self.data.pictures
+        splits = self.checkpoint.own_splits if self.other_data else None
+        return read_splits(splits) if splits else self.data.pictures

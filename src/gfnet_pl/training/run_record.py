@@ -1,7 +1,6 @@
 """Writes the record of a run into its folder, and its stage, settings and random state into its checkpoints."""
 
 import json
-import os
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gfnet_pl.data.datamodule import ImageDataModule
-from gfnet_pl.files import replacing
+from gfnet_pl.files import replacing, sha256
 from gfnet_pl.run.checkpoint import RECORD
 from gfnet_pl.run.confusion import write_confusion
 from gfnet_pl.run.folder import RunFolder
@@ -50,6 +49,7 @@ class RunRecord(Callback):
         self.run, self.parser, self.config = run, parser, config
         self.stage, self.command, self.plan = stage, command, plan
         self._random_state: dict[str, Any] | None = None
+        self._splits: str | None = None  # their digest; only the first device writes, and knows it
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:
@@ -71,9 +71,9 @@ class RunRecord(Callback):
         if self.plan:
             with replacing(self.run.plan) as file:
                 file.write(self.plan)
-        own = data.splits_file and os.path.realpath(data.splits_file) == os.path.realpath(self.run.splits)
         # A resumed run keeps its splits: pictures that are gone now may come back, and stay in their split.
-        write_record(self.run, session, None if own else data.pictures, data.left_out)
+        write_record(self.run, session, None if self.run.splits.is_file() else data.pictures, data.left_out)
+        self._splits = sha256(self.run.splits)
         if isinstance(trainer.logger, TensorBoardLogger):
             text = "\n".join(f"    {line}" for line in config.splitlines())
             facts = "\n".join(f"- {key}: {value}" for key, value in session.items())
@@ -95,6 +95,7 @@ class RunRecord(Callback):
             "config": config,
             "random_state": random_state,
             "trained_on": stored(data.trained_on),
+            "splits": self._splits,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -9,13 +9,14 @@ of the net alone, and what suits the old data only (their splits, their classes)
 """
 
 import logging
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from gfnet_pl.data.splits import SplitRule
+from gfnet_pl.data.splits import SplitRule, read_splits
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
@@ -115,9 +116,14 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
         taken |= {"model.classes": None, "model.pretrained": None}  # the net is built for the classes of the data
     taken["data.root"] = data_root(checkpoint)
     resumed = subcommand == "fit" and not again
-    if "data.splits" not in said:
+    chosen = said.get("data.splits")
+    if "data.splits" not in said or (resumed and not chosen):  # a run's own config says null
         own = resumed or not (new_head or is_other_data(checkpoint, said))
         taken["data.splits"] = _splits(checkpoint) if own else None
+    elif chosen and checkpoint.run and os.path.realpath(chosen) == os.path.realpath(checkpoint.run.splits):
+        _splits(checkpoint)
+    elif chosen and resumed:
+        _refuse_other_splits(checkpoint, chosen)
     fixed = (*_KEPT, *(key for key in taken if key.startswith("model.") and key != "model.compile"))
     if again:
         fixed = tuple(key for key in fixed if key not in _REGULARISATION)
@@ -202,12 +208,17 @@ def what_became_of(key: str) -> str:
 
 
 def _splits(checkpoint: Checkpoint) -> str:
-    if (run := checkpoint.run) is None:
+    if (splits := checkpoint.own_splits) is None:
         raise UserError(
             f"{checkpoint.path}: without its run's splits nobody knows which pictures it was trained on; "
             "keep the checkpoint in its run's folder, or give --data.splits FILE"
         )
-    return str(run.splits)
+    return str(splits)
+
+
+def _refuse_other_splits(checkpoint: Checkpoint, name: str) -> None:
+    if (own := checkpoint.own_splits) and read_splits(Path(name)) != read_splits(own):
+        raise UserError(f"data.splits is {name} in this command, but a run that goes on keeps its {own}: drop it")
 
 
 def _refuse_what_is_gone(checkpoint: Checkpoint) -> None:
