@@ -237,6 +237,16 @@ def test_the_card_has_the_figures_of_the_run_and_loads_as_it_says(run, capsys, m
     assert capsys.readouterr().out.split()[0] in CLASSES
 
 
+def test_the_report_has_the_table(run, monkeypatch):
+    monkeypatch.setattr("gfnet_pl.report.analysis.umap_map", lambda points: np.zeros((len(points), 2), np.float32))
+    assert main(["report"]) == 0
+    page = " ".join((RUN / "report.html").read_text().split())
+    row = read_export(ExportFolder(EXPORT)).rows[1]
+    assert row[0] == "model.onnx"
+    cells = "".join(f"<td>{cell}</td>" for cell in row[1:])
+    assert f'<tr><th scope="row">model.onnx</th>{cells}</tr>' in page
+
+
 def test_a_name_in_a_card_is_text():
     assert _text("a|b\n<script>[x](y)_") == r"a\|b \<script\>\[x\]\(y\)\_"
 

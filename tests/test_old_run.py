@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import QUIET
 
+from gfnet_pl import Classifier
 from gfnet_pl.cli import main
 from gfnet_pl.training.classifier import GFNetClassifier
 
@@ -52,6 +53,13 @@ def test_it_is_tested_with_the_same_figures():
     for name, after in figures().items():
         assert after["confusion"] == before[name]["confusion"]
         assert after["log_loss"] == pytest.approx(before[name]["log_loss"], abs=1e-5)
+
+
+def test_its_net_is_used_in_python_as_it_was_calibrated():
+    pictures = sorted(Path("pictures").rglob("*.png"))[:3]
+    for each in Classifier.load(RUN)(pictures):
+        assert each.label in ("Cat", "ant", "bee")
+        assert each.reason != "not calibrated"
 
 
 def test_its_checkpoint_is_loaded_in_python():

@@ -208,8 +208,9 @@ def _pictures(checkpoint: Checkpoint, data: str | None) -> Collection:
     try:
         return collect(root, canvas=checkpoint.canvas, splits=str(splits), skip_broken=True)
     except UserError as error:
+        reason = str(error).partition(";")[0]  # the advice behind it is for other commands
         raise UserError(
-            f"an export is checked on the run's pictures; --data DIR says where they are: {error}"
+            f"an export is checked on the run's pictures: {reason}; --data DIR says where they are"
         ) from None
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -93,30 +92,10 @@ def checks_table(checks: list[Checked]) -> Table:
 
 def export_table(export: Export) -> Table:
     """The formats with their size, accuracy and speed: a row per format, that of the checkpoint in PyTorch first."""
-    checks = {each["name"]: each for each in export.checks}
-    sets = list(export.checks[0]["accuracy"])
-    described = (
-        f"{export.description.source}, {export.machine}. ms: one picture on one core, median and 95th percentile"
-    )
-    words = f"{described}; per s: pictures in batches of 64 on all cores; memory: peak of the process; changed: "
-    words += "pictures with another class"
-    table = Table(caption=Text(printable(words)), box=None, pad_edge=False)
-    for heading in ("format", "MB", *sets, "changed", "ms", "95 %", "per s", "memory"):
+    caption = f"{export.description.source}. {export.legend}"
+    table = Table(caption=Text(printable(caption)), box=None, pad_edge=False)
+    for heading in export.headings:
         table.add_column(heading, justify="left" if heading == "format" else "right", no_wrap=True)
-    for row in export.speeds:
-        table.add_row(*_cells(row, checks.get(row["name"], export.checks[0]), sets))
+    for row in export.rows:
+        table.add_row(*row)
     return table
-
-
-def _cells(speed: dict[str, Any], check: dict[str, Any], sets: list[str]) -> list[str]:
-    of_checkpoint = check["name"] == CHECKPOINT
-    return [
-        "PyTorch" if of_checkpoint else speed["name"],
-        f"{speed['bytes'] / 1e6:.1f}",
-        *(f"{100 * check['accuracy'][name]:.2f}" for name in sets),
-        "-" if of_checkpoint else f"{check['changed']:,}",
-        f"{speed['one']:.1f}",
-        f"{speed['one_95']:.1f}",
-        f"{speed['per_second']:,.0f}",
-        f"{speed['memory'] / 1e6:,.0f} MB" if speed["memory"] else "-",
-    ]

@@ -180,6 +180,9 @@ def _mistakes(run: Run, analysis: Analysis) -> list[Step]:
 
 
 def _use(run: Run) -> Step:
-    why = "One row per picture: what it shows, how probable that is, and whether to accept it."
+    why = (
+        "One row per picture: what it shows, how probable that is, and whether to accept it. gfnet export writes files "
+    )
+    why += "for other programs."
     words = f"gfnet predict --ckpt_path {run.checkpoint.path} PICTURES"
     return Step("Use it on your own pictures", why, words)

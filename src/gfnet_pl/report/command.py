@@ -71,6 +71,7 @@ def _figures(run: Run) -> dict[str, Any]:
         **_of_pictures(analysis.pictures, run.results.classes),
         "filter_energy_by_radius": analysis.filters.energy.tolist(),
         "curves": run.curves,
+        "export": run.export and asdict(run.export),
         "learning_curve": run.learning_curve and asdict(run.learning_curve),
     }
 

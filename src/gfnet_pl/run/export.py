@@ -103,6 +103,39 @@ class Export:
     machine: str = ""
     left_out: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def headings(self) -> list[str]:
+        """Of the columns of `rows`: `format`, then size, accuracy by set in percent, and speed."""
+        sets = list(self.checks[0]["accuracy"])
+        return ["format", "MB", *sets, "changed", "ms", "95 %", "per s", "memory"]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """A row for each format, that of the checkpoint in PyTorch first, in words."""
+        checks, own = {each["name"]: each for each in self.checks}, self.checks[0]
+        return [_cells(row, checks.get(row["name"], own), row["name"] not in checks) for row in self.speeds]
+
+    @property
+    def legend(self) -> str:
+        """What the columns mean."""
+        return (
+            f"On {self.machine}. changed: pictures with another class than by PyTorch; ms: one picture on one core, "
+            "median and 95th percentile; per s: pictures in batches of 64 on all cores; memory: peak of the process"
+        )
+
+
+def _cells(speed: dict[str, Any], check: dict[str, Any], is_own: bool) -> list[str]:
+    return [
+        "PyTorch" if is_own else speed["name"],
+        f"{speed['bytes'] / 1e6:.1f}",
+        *(f"{100 * share:.2f}" for share in check["accuracy"].values()),
+        "-" if is_own else f"{check['changed']:,}",
+        f"{speed['one']:.2f}",
+        f"{speed['one_95']:.2f}",
+        f"{speed['per_second']:,.0f}",
+        f"{speed['memory'] / 1e6:,.0f} MB" if speed["memory"] else "-",
+    ]
+
 
 def write_export(folder: ExportFolder, export: Export) -> None:
     """Writes the record of an export."""

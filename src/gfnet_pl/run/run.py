@@ -8,6 +8,7 @@ from gfnet_pl.errors import UserError
 from gfnet_pl.files import sha256
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.curves import Curve, read_curves
+from gfnet_pl.run.export import Export, export_of
 from gfnet_pl.run.folder import LAST, RunFolder
 from gfnet_pl.run.folds import Pooled, read_pooled
 from gfnet_pl.run.learning_curve import LearningCurve, read_learning_curve
@@ -26,6 +27,7 @@ class Run:
         sessions: One entry per `gfnet fit` command that trained the run, see `record.provenance`.
         curves: (epoch, value) points by name, see `curves.read_curves`; empty if there are no TensorBoard events.
         learning_curve: What `gfnet curve` found about this checkpoint; None if it was not called since.
+        export: What `gfnet export` found about this checkpoint; None if it was not called since.
         pooled: The figures over all folds of which the run is one; None if it is none.
         counts: Number of pictures by split.
         training_counts: Number of training pictures by class.
@@ -38,6 +40,7 @@ class Run:
     sessions: list[dict[str, Any]]
     curves: dict[str, Curve]
     learning_curve: LearningCurve | None
+    export: Export | None
     pooled: Pooled | None
     counts: dict[str, int]
     training_counts: dict[str, int]
@@ -81,6 +84,7 @@ def read_if_tested(folder: RunFolder) -> Run | None:
         sessions=read_sessions(folder),
         curves=read_curves(folder),
         learning_curve=grown if grown and grown.of == results.checkpoint["sha256"] else None,
+        export=export_of(folder),
         pooled=read_pooled(folder),
         counts=counts,
         training_counts=of_classes,
