@@ -22,6 +22,7 @@ import numpy as np
 
 from gfnet_pl.data.archive import check_size
 from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.messages import printable
 
 IDX = re.compile(r"(.*?)[-_.]?images[-_.]idx3[-_.]ubyte(\.gz)?", re.IGNORECASE)  # group 1 says set and split
 _SET = re.compile(r"(.*?)[-_.](train|test)[-_.]images.*", re.IGNORECASE)  # of EMNIST, which has a mapping for each
@@ -29,7 +30,7 @@ _SET = re.compile(r"(.*?)[-_.](train|test)[-_.]images.*", re.IGNORECASE)  # of E
 _CHUNK = 2**20  # bytes that are copied at once
 _ROWS = 1_000  # of a CSV that are read at once
 _LONGEST_LINE = 2**22  # of a CSV: 1,000 x 1,000 pixels
-_FEWEST_COLUMNS = 10  # of a CSV with a row of pixels; a manifest has four at most
+_FEWEST = 9  # columns of a CSV with a digit in their names, if they are pixels: pixel1, 1x1, or the values themselves
 _BYTES = 8  # IDX's code for uint8
 _NPZ_SPLITS = ("train", "val", "test")
 _EXPECTED = "expected images and labels, or train_images, train_labels and so on"
@@ -139,6 +140,8 @@ def _idx_header(file: Path, stream: IO[bytes], dimensions: int) -> tuple[int, ..
         what = "of pictures" if dimensions == 3 else "of labels"
         raise UserError(f"{file} is no IDX file {what}: it begins with {head[:4].hex(' ') or 'nothing'}; get it again")
     sizes = struct.unpack(f">{dimensions}I", head[4:])
+    if not all(sizes):
+        raise UserError(f"{file} holds nothing: its header says {' x '.join(map(str, sizes))}; get it again")
     said = len(head) + math.prod(sizes)
     if isinstance(stream, gzip.GzipFile):
         check_size(file, said)
@@ -195,7 +198,7 @@ def _holds_pixels(file: Path) -> bool:
             names = _names(stream.readline(_LONGEST_LINE))
     except OSError:
         return False  # whoever reads it says why
-    return len(names) >= _FEWEST_COLUMNS and "path" not in names
+    return sum(re.search("[0-9]", name) is not None for name in names) >= _FEWEST and "path" not in names
 
 
 def _names(line: bytes) -> list[str]:
@@ -227,10 +230,15 @@ def _read_csv(file: Path, out: IO[bytes]) -> Contents:
     labels: list[str] = []
     with file.open("rb") as stream:
         first = stream.readline(_LONGEST_LINE)
+        if len(first) == _LONGEST_LINE:
+            raise _too_long(file, 1)
         columns = _columns(file, _names(first))
         shape = _shape(columns.pixels)
         if shape is None:
-            raise UserError(f"{file} has {columns.pixels:,} pixels per line, which is no square; save square pictures")
+            raise UserError(
+                f"{file} has {columns.pixels:,} columns of pixels, which is no square picture; name the column of the "
+                "labels label, and save square pictures"
+            )
         lines = _lines(file, stream, [] if columns.named else [first])
         while block := list(islice(lines, _ROWS)):
             parts = [_cut(line, columns.label) for _, line in block]
@@ -255,9 +263,13 @@ def _lines(file: Path, stream: IO[bytes], first: list[bytes]) -> Iterator[tuple[
     lines = chain(first, iter(lambda: stream.readline(_LONGEST_LINE), b""))
     for number, line in enumerate(lines, 1 if first else 2):
         if len(line) == _LONGEST_LINE:
-            raise UserError(f"{file}, line {number}: it is longer than {_LONGEST_LINE:,} bytes; save smaller pictures")
+            raise _too_long(file, number)
         if text := line.decode("utf-8-sig", "replace").strip():
             yield number, text
+
+
+def _too_long(file: Path, number: int) -> UserError:
+    return UserError(f"{file}, line {number}: it is longer than {_LONGEST_LINE:,} bytes; save smaller pictures")
 
 
 def _cut(line: str, place: int | None) -> tuple[str, str]:
@@ -303,7 +315,8 @@ def _read_npz(file: Path, out: IO[bytes]) -> Contents:
         parts.append(("images", "labels", "groups", ""))
         parts = [part for part in parts if part[0] in arrays.names]
         if not parts:
-            raise UserError(f"{file} has the arrays {', '.join(sorted(arrays.names)) or '(none)'}; {_EXPECTED}")
+            held = printable(", ".join(sorted(arrays.names)[:8]))
+            raise UserError(f"{file} has the arrays {held or '(none)'}; {_EXPECTED}")
         names = arrays.texts("classes") if "classes" in arrays.names else None
         shapes, whole = set(), Contents((), [], [], [])
         for images, labels, groups, split in parts:

@@ -102,7 +102,7 @@ def scan(root: Path, classes: Sequence[str] | None = None, *, known: Sequence[st
     else:
         raise UserError(
             f"data.root: {root} is not a folder; give the folder that holds the class folders, a .zip of it, a .csv, "
-            "an .npz or an IDX file"
+            "an .npz or an IDX file of pictures"
         )
     if classes is not None:
         pictures = renamed(pictures, classes, whole=known is None)

@@ -90,7 +90,7 @@ def packed_set(root: Path) -> tuple[list[Picture], list[tuple[str, str]]]:
         root: The folder of its files, or one of these: then the others of the set are those that are named like it.
 
     Returns:
-        The pictures, with paths below the folder, and which packed files are left out, and why.
+        The pictures, with paths below the folder, and which packed files of the folder are left out, and why.
 
     Raises:
         UserError: The folder has files of several sets, or several for a split; a file is not as its format says; or
@@ -110,7 +110,7 @@ def packed_set(root: Path) -> tuple[list[Picture], list[tuple[str, str]]]:
         raise UserError(f"data.root: {folder} has {len(sets)} data sets; give a file of the one to take: {some}")
     mine = sets[_named(chosen)[0]] if chosen else sets.popitem()[1]
     mine = [name for name in mine if not (name.lower().endswith(".gz") and name[:-3] in mine)]
-    left_out = [(name, "not of the same data set") for name in names if name not in mine]
+    left_out = [(name, "not of the same data set") for name in names if name not in mine and not chosen]
     pictures: list[Picture] = []
     file_of_split: dict[str, str] = {}
     for name in mine:
@@ -123,7 +123,7 @@ def packed_set(root: Path) -> tuple[list[Picture], list[tuple[str, str]]]:
             continue
         if "" in found.labels:
             first = f"{folder / name}#{found.labels.index('')}"
-            raise UserError(f"{first} has no label; put the file of the labels beside it, or a column or array of them")
+            raise UserError(f"{first} has no label; give its labels: in a file beside it, a column or an array")
         pictures += _pictures(folder / name, found, of_name)
     return pictures, left_out
 
