@@ -27,6 +27,7 @@ fit: setup
 	$(BIN)/gfnet test
 	$(BIN)/gfnet report
 	$(BIN)/python benchmarks/seeds.py check
+	@echo "use it elsewhere: $(BIN)/gfnet export (docs/export.md)"
 
 notebooks: setup
 	rm -rf docs/notebooks/*_files

@@ -24,7 +24,7 @@ from gfnet_pl.export.card import _text
 from gfnet_pl.export.check import Checked
 from gfnet_pl.export.graph import OPSET, OUTPUTS, Exported, write_onnx
 from gfnet_pl.export.int8 import loss
-from gfnet_pl.export.runtime import OnnxRuntime, TorchRuntime
+from gfnet_pl.export.runtime import OnnxRuntime, TorchRuntime, batch_of
 from gfnet_pl.export.vectors import COUNT, Vectors
 from gfnet_pl.model.global_filter import MATRIX_MAX_TOKENS
 from gfnet_pl.model.weights import write_weights
@@ -326,7 +326,7 @@ def test_int8_that_loses_too_much_is_not_written(same_graph, monkeypatch, capsys
 def test_the_classifier_says_the_same_of_every_kind_of_picture_and_by_either_program(run):
     paths = unseen(6)
     fast, slow = Classifier.load(RUN), Classifier.load(EXPORT, by="torch")
-    own = Classifier.load(RUN, by="torch")
+    own = Classifier.load(RUN / "checkpoints" / "best.ckpt")
     assert isinstance(fast.runtime, OnnxRuntime)
     assert isinstance(slow.runtime, TorchRuntime)
     wanted = fast([*paths])
@@ -343,6 +343,12 @@ def test_the_classifier_says_the_same_of_every_kind_of_picture_and_by_either_pro
         grey = np.asarray(image.convert("L"))
     np.testing.assert_array_equal(fast.prepare(grey)[..., 0], fast.prepare(np.stack([grey] * 3, 2))[..., 0])
     assert fast([]) == []
+
+
+def test_fewer_large_pictures_are_run_at_a_time():
+    assert batch_of(96, 96) == 64
+    assert batch_of(512, 512) == 9
+    assert batch_of(4096, 4096) == 1
 
 
 def test_the_classifier_accepts_by_the_rule_of_the_run(run):

@@ -21,7 +21,7 @@ from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import Images, picture_in_memory, read_picture
 from gfnet_pl.errors import UserError, require
 from gfnet_pl.evaluation.calibration import Calibration
-from gfnet_pl.export.runtime import BATCH, OnnxRuntime, Outputs, Runtime, run_all
+from gfnet_pl.export.runtime import OnnxRuntime, Outputs, Runtime, batch_of, run_all
 from gfnet_pl.files import refuse_url
 from gfnet_pl.run.export import Export, export_of, intact, read_export
 from gfnet_pl.run.folder import ExportFolder, RunFolder
@@ -84,21 +84,23 @@ class Classifier:
         """Loads a net.
 
         Args:
-            path: The folder of a run, or of an export. Of a run, its own export is taken if it is of the same weights
-                and calibration, otherwise the checkpoint.
+            path: The folder of a run or of an export, or a checkpoint. Of a run, its own export is taken if it is of the
+                same weights and calibration, otherwise the checkpoint.
             by: What runs the net. Default: onnxruntime where it and an export are there, otherwise PyTorch.
 
         Raises:
             UserError: There is no such run or export, a file is damaged, or what is to run it is missing.
         """
         folder = ExportFolder(Path(path))
+        if folder.path.is_file() and by != "onnxruntime":
+            return cls._of_checkpoint(folder.path)
         export = read_export(folder)
         if export is None:
             run = RunFolder(Path(path))
             if by == "torch" or find_spec("onnxruntime") is None or (export := export_of(run)) is None:
                 if by == "onnxruntime":
                     raise UserError(f"{path} has no export of its present net for onnxruntime: run gfnet export {path}")
-                return cls._of_run(run)
+                return cls._of_checkpoint(run.checkpoint_to_test())
             folder = run.export
         if by != "torch" and (by or find_spec("onnxruntime") is not None):
             runtime: Runtime = OnnxRuntime(intact(folder, export, folder.onnx))
@@ -134,8 +136,9 @@ class Classifier:
         if not isinstance(pictures, list | tuple):
             return self([cast(Picture, pictures)])[0]
         found: list[Prediction] = []
-        for start in range(0, len(pictures), BATCH):  # so that a long list of files needs little memory
-            pixels = np.stack([self.prepare(picture) for picture in pictures[start : start + BATCH]])
+        step = batch_of(self.canvas.height, self.canvas.width)  # so that a long list of files needs little memory
+        for start in range(0, len(pictures), step):
+            pixels = np.stack([self.prepare(picture) for picture in pictures[start : start + step]])
             found += self.predictions(run_all(self.runtime, pixels))
         return found
 
@@ -172,13 +175,13 @@ class Classifier:
             yield Prediction(*top[0], top, accepted, verdict.reason, features)
 
     @classmethod
-    def _of_run(cls, run: RunFolder) -> "Classifier":
+    def _of_checkpoint(cls, path: Path) -> "Classifier":
         from gfnet_pl.export.graph import Exported  # here, as below: torch takes a second to import
         from gfnet_pl.export.runtime import TorchRuntime
         from gfnet_pl.run.checkpoint import Checkpoint
         from gfnet_pl.run.results import read_calibration
 
-        checkpoint = Checkpoint.load(run.checkpoint_to_test())
+        checkpoint = Checkpoint.load(path)
         calibration = (read_calibration(checkpoint.path) or Calibration()).in_float32()
         return cls(
             TorchRuntime(Exported(checkpoint.net(), calibration)),

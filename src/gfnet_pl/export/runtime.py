@@ -16,7 +16,8 @@ from gfnet_pl.messages import follow
 if TYPE_CHECKING:
     from gfnet_pl.export.graph import Exported
 
-BATCH = 64  # pictures at a time: more are no faster, and take more memory
+BATCH = 64  # pictures at a time, at most: more are no faster, and take more memory
+_PIXELS = BATCH * 192 * 192  # at a time, at most
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -97,6 +98,11 @@ def channels_first(pixels: Images) -> Images:
     return pixels[:, None] if pixels.ndim == 3 else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
 
+def batch_of(height: int, width: int) -> int:
+    """How many pictures of this size to run at a time: a net keeps a hundred numbers and more per pixel in memory."""
+    return max(1, min(BATCH, _PIXELS // (height * width)))
+
+
 def run_all(runtime: Runtime, pixels: Images, rows: npt.NDArray[np.int64] | None = None, title: str = "") -> Outputs:
     """Runs a net on many pictures, batch by batch; a live line shows how far it is.
 
@@ -107,10 +113,11 @@ def run_all(runtime: Runtime, pixels: Images, rows: npt.NDArray[np.int64] | None
         title: Of the live line; default: none.
     """
     rows = np.arange(len(pixels)) if rows is None else rows
-    starts: Iterable[int] = range(0, len(rows), BATCH)
+    step = batch_of(*pixels.shape[1:3])
+    starts: Iterable[int] = range(0, len(rows), step)
     if title:
         starts = follow(starts, title)
-    parts = [runtime(channels_first(pixels[rows[start : start + BATCH]])) for start in starts]
+    parts = [runtime(channels_first(pixels[rows[start : start + step]])) for start in starts]
     distances = [part.distance for part in parts if part.distance is not None]
     return Outputs(
         np.concatenate([part.logits for part in parts]),
