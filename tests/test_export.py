@@ -17,15 +17,17 @@ from PIL import Image
 from gfnet_pl import Classifier, GFNet
 from gfnet_pl.cli import main
 from gfnet_pl.data.canvas import Canvas
+from gfnet_pl.data.collection import Collection
 from gfnet_pl.data.decode import read_picture
+from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import Calibration
 from gfnet_pl.export.card import _text
 from gfnet_pl.export.check import Checked
 from gfnet_pl.export.graph import OPSET, OUTPUTS, Exported, write_onnx
 from gfnet_pl.export.int8 import loss
-from gfnet_pl.export.runtime import OnnxRuntime, TorchRuntime, batch_of
-from gfnet_pl.export.vectors import COUNT, Vectors
+from gfnet_pl.export.runtime import OnnxRuntime, Outputs, TorchRuntime, batch_of
+from gfnet_pl.export.vectors import COUNT, Vectors, choose
 from gfnet_pl.model.global_filter import MATRIX_MAX_TOKENS
 from gfnet_pl.model.weights import write_weights
 from gfnet_pl.run.checkpoint import Checkpoint
@@ -153,6 +155,22 @@ def test_the_vectors_are_pictures_of_unseen_people_with_what_must_come_of_them(r
     for path, content, shown in zip(vectors.paths, vectors.files, vectors.pixels, strict=True):
         assert content == (Path("pictures") / path).read_bytes()
         np.testing.assert_array_equal(shown, read_picture(content, CANVAS))
+
+
+def test_pictures_without_files_of_their_own_are_vectors_by_their_pixels(tmp_path):
+    """As those of a packed data set."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4), np.uint8)
+    pictures = [Picture(f"packed/{number}", "ant", "val") for number in range(20)]
+    found = Collection(pictures, np.arange(20), images, [], tmp_path / "packed.npz")
+    places = choose(found, ["unseen", "val"])
+    assert len(set(places)) == COUNT
+    outputs = Outputs(*(np.ones((COUNT, 2), np.float32) for _ in range(3)))
+    vectors = Vectors.of(found, places, np.zeros(COUNT, np.int64), images[places], outputs)
+    vectors.write(tmp_path / "vectors.npz")
+    again = Vectors.read(tmp_path / "vectors.npz")
+    assert again.files == [b""] * COUNT
+    assert again.outputs.distance is None
+    assert again.check_decoding(Canvas(4, 4)) == 0
 
 
 def test_check_reruns_all_formats(run, capsys):

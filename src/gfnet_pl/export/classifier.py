@@ -84,8 +84,8 @@ class Classifier:
         """Loads a net.
 
         Args:
-            path: The folder of a run or of an export, or a checkpoint. Of a run, its own export is taken if it is of the
-                same weights and calibration, otherwise the checkpoint.
+            path: The folder of a run or of an export, or a checkpoint. Of a run, its own export is taken if it is of
+                the same weights and calibration, otherwise the checkpoint.
             by: What runs the net. Default: onnxruntime where it and an export are there, otherwise PyTorch.
 
         Raises:
