@@ -97,6 +97,14 @@ def flip(file):
     file.write_bytes(content)
 
 
+def rename(file):
+    content = bytearray(file.read_bytes())
+    place = content.rindex(b"PK\1\2")
+    content[place + 9] |= 8  # the name is said to be UTF-8
+    content[place + 46] = 0xBC
+    file.write_bytes(content)
+
+
 def encrypted(file):
     content = bytearray(file.read_bytes())
     for mark, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
@@ -109,6 +117,7 @@ def encrypted(file):
     [
         (cut, "is no .zip, or a damaged one"),
         (flip, "is no .zip, or a damaged one"),
+        (rename, "is no .zip, or a damaged one"),
         (encrypted, "cannot be unpacked here .*password.*unpack it"),
         (Path.unlink, "cannot be read .No such file or directory"),
     ],

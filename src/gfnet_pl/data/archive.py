@@ -8,12 +8,15 @@ more than pictures can be compressed. An archive inside of an archive stays one.
 
 import csv
 import errno
+import gzip
 import hashlib
 import json
 import logging
+import lzma
 import os
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -26,6 +29,8 @@ from gfnet_pl.messages import follow
 
 log = logging.getLogger(__name__)
 
+# What `zipfile` and the decompressors raise on a damaged file; ValueError for a name that is not in its encoding.
+DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error)
 _RECORD = ".unpacked.json"  # hidden: no data
 _LEAST, _MOST = 2**30, 100  # above a GiB, an archive of pictures does not unpack to a hundred times its size
 _FORMAT = 1  # of what is unpacked; a change to it needs another number
@@ -149,7 +154,7 @@ def _unzip(archive: Path, folder: Path) -> str:
                 if not entry.is_dir():
                     with file.open(entry) as source, target.open("wb") as copy:
                         shutil.copyfileobj(source, copy, 2**20)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except DAMAGED as error:
         raise UserError(f"{archive} is no .zip, or a damaged one ({one_line(error)}); get it again") from None
     except (NotImplementedError, RuntimeError) as error:  # the latter asks for a password
         raise UserError(

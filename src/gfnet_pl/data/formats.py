@@ -6,12 +6,10 @@ file may not unpack to far more than pictures are compressed, and objects (pickl
 """
 
 import gzip
-import lzma
 import math
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -20,7 +18,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from gfnet_pl.data.archive import check_size
+from gfnet_pl.data.archive import DAMAGED, check_size
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.messages import printable
 
@@ -83,7 +81,7 @@ def read(file: Path, out: IO[bytes]) -> Contents:
     reader = _read_csv if suffix == ".csv" else _read_npz if suffix == ".npz" else _read_idx
     try:
         found = reader(file, out)
-    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+    except DAMAGED as error:
         raise UserError(f"{file} is damaged ({one_line(error)}); get it again") from None
     except (NotImplementedError, RuntimeError) as error:  # the latter asks for a password
         raise UserError(f"{file} cannot be read here ({one_line(error)}); save it without") from None
