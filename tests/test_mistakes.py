@@ -216,8 +216,7 @@ def test_a_file_in_a_folder_s_place_is_named(tiny, capsys):
     Path("runs").touch()
     assert main(tiny) == 2
     assert last_line(capsys).endswith(
-        f"{Path('runs/base').absolute()}: Not a directory; "
-        "a file stands where a folder must be: move it, or name another place"
+        f"{Path('runs/base')}: Not a directory; a file stands where a folder must be: move it, or name another place"
     )
 
 

@@ -67,11 +67,13 @@ def test_ctrl_c_ends_with_what_to_do_and_status_130(shown, capsys, monkeypatch):
     assert main(shown) == 130
     assert signal.getsignal(signal.SIGINT) is handler
     out, err = capsys.readouterr()
-    best, spent, following = out.splitlines()[-3:]
+    best, spent = out.splitlines()[-2:]
     assert best.startswith("best: epoch 1, ")
     assert spent.startswith("stopped after 1 epoch, ")
-    assert following == "next: gfnet fit --ckpt_path last.ckpt goes on with it"
-    assert err.splitlines()[-1] == "gfnet: stopped"
+    *_, following, end = err.splitlines()
+    last = "runs/base/version_0/checkpoints/last.ckpt"
+    assert following == f"SIGINT: stopped after step 4; gfnet fit --ckpt_path {last} goes on from there"
+    assert end == "gfnet: stopped"
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ class Ending(Callback):
         if isinstance(exception, Exception):
             self._write(trainer, pl_module, state="failed", reason=one_line(exception))
         else:
-            self._write(trainer, pl_module, state="stopped", reason=type(exception).__name__)
+            self._write(trainer, pl_module, state="stopped", reason=str(exception) or type(exception).__name__)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, **how: Any) -> None:  # noqa: ANN401
         if self._run is None:  # it did not begin, or another device writes

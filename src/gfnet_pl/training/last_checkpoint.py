@@ -6,7 +6,9 @@ max_steps or max_time ended early counts as a whole one, and with max_steps a wh
 counts of a checkpoint are set right when it is loaded, whichever callback wrote it.
 """
 
+import logging
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.run.folder import BEST
 from gfnet_pl.training.best_checkpoint import is_of_best, state_of
+from gfnet_pl.training.stopping import Stop, Stopped
+
+log = logging.getLogger(__name__)
 
 
 class LastCheckpoint(Checkpoint):
@@ -26,15 +31,21 @@ class LastCheckpoint(Checkpoint):
     Within an epoch it writes every ten minutes, and only after an optimizer step, because a checkpoint does not contain
     gradients that are still being accumulated. For the same reason max_time waits for the end of a step.
 
+    It also writes after the step in which a signal has come, and then ends the training, see `stopping`. After an
+    epoch's last step it waits for the validation, but not for long.
+
     Args:
         path: The file, in the run's folder. With several devices, that of the first one counts.
+        stop: The signal that has come, if one has.
     """
 
     INTERVAL = 600.0  # seconds
     STEPS = 10  # between two looks at the clock, for which devices must exchange messages
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    PATIENCE = 10.0  # seconds that a signal waits for a validation: systems kill after 30
+
+    def __init__(self, path: Path, stop: Stop) -> None:
+        self._path, self._stop = path, stop
         self._begins_epoch = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -56,6 +67,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._written = time.monotonic()
+        self._stop.deferred = True
         if self._begins_epoch:
             # With max_steps, Lightning would otherwise take this for a place within an epoch, and count a step twice.
             trainer.fit_loop.epoch_loop.restarting = False
@@ -73,12 +85,45 @@ class LastCheckpoint(Checkpoint):
             return
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             trainer.should_stop = False  # the timer sets it again after the next batch
+        elif self._stop.agreed(trainer):
+            self._end(trainer)
         elif (batch_idx + 1) % (self.STEPS * trainer.accumulate_grad_batches) == 0:
             if trainer.strategy.broadcast(time.monotonic() - self._written >= self.INTERVAL):
                 self._write(trainer)
 
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        # Several devices may have different numbers of batches here, so they cannot agree before the end.
+        if self._stop.deferred and self._stop.waits > self.PATIENCE and trainer.world_size == 1:
+            self._end(trainer)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._stop.agreed(trainer) and self._left(trainer):
+            self._end(trainer)
         self._write(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop.deferred = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._stop.deferred = False
+
+    def _left(self, trainer: Trainer) -> bool:
+        """Whether there is something left to train after this epoch."""
+        steps = 0 < trainer.max_steps <= trainer.global_step
+        return not (steps or trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs)
+
+    def _end(self, trainer: Trainer) -> None:
+        """Writes the checkpoint, says how to go on, and ends the training.
+
+        Raises:
+            Stopped: Always.
+        """
+        self._write(trainer)
+        number = self._stop.number
+        name = signal.Signals(number).name
+        words = "%s: stopped after step %d; gfnet fit --ckpt_path %s goes on from there"
+        log.info(words, name, trainer.global_step, os.path.relpath(self._path))
+        raise Stopped(number, agreed=True)
 
     def _write(self, trainer: Trainer) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]

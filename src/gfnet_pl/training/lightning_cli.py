@@ -1,5 +1,6 @@
 """fit, validate, test and predict: LightningCLI with this package's defaults, run folders and checkpoint names."""
 
+import errno
 import logging
 import os
 import signal
@@ -15,8 +16,8 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.survey import survey
@@ -46,6 +47,7 @@ from gfnet_pl.training.precision import choose_precision
 from gfnet_pl.training.progress import Progress
 from gfnet_pl.training.run_logger import RunLogger
 from gfnet_pl.training.run_record import RunRecord, config_text
+from gfnet_pl.training.stopping import Stop, Stopped, is_started_by_lightning
 from gfnet_pl.training.trainer_options import check_trainer
 from gfnet_pl.training.warm_start import (
     give_body,
@@ -76,35 +78,47 @@ def run_trainer(args: list[str], command: list[str]) -> RunFolder | None:
     Raises:
         UserError: Anything that the user can correct.
         KeyboardInterrupt: Ctrl-C. The run is closed then.
+        SystemExit: Another signal, with 128 and its number.
     """
-    stack = ExitStack()  # what the run holds until it ends: its folder and its lock
-    on_ctrl_c = signal.getsignal(signal.SIGINT)
-    try:
-        with quiet("lightning.pytorch", "lightning.fabric"):  # seeds, accelerators, other products
-            cli = GFNetCLI(args, command, stack)
-            if cli.in_folds:
-                if cli.precision:
-                    log.info("%s", cli.precision)
-                test = [f"--trainer.accelerator={cli.config['fit']['trainer']['accelerator']}"]
-                run_folds(cli.folds(), args, command, stage=cli.stage, test=test, run=run_trainer)
-            return cli.run
-    except SIGTERMException:
-        raise SystemExit(128 + signal.SIGTERM) from None  # its own status would be 0
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            raise stop.__context__ from None
-        raise
-    finally:
-        stack.close()
+    with ExitStack() as stack:  # what the command holds until it ends: the signals, the run's folder and its lock
+        stop = Stop()
+        on_ctrl_c = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, on_ctrl_c)  # after Ctrl-C, Lightning ignores it, also in a notebook
+            stack.callback(signal.signal, signal.SIGINT, on_ctrl_c)  # after Ctrl-C, Lightning ignores it
+        if args[0] == "fit":
+            stack.enter_context(stop.handled())
+        try:
+            with quiet("lightning.pytorch", "lightning.fabric"):  # seeds, accelerators, other products
+                cli = GFNetCLI(args, command, stop, stack)
+                if cli.in_folds:
+                    if cli.precision:
+                        log.info("%s", cli.precision)
+                    test = [f"--trainer.accelerator={cli.config['fit']['trainer']['accelerator']}"]
+                    run_folds(cli.folds(), args, command, stage=cli.stage, test=test, run=run_trainer)
+            if stop.number:  # the run had come to its end, but what follows the command must not begin
+                raise Stopped(stop.number)
+            return cli.run
+        except Stopped as stopped:
+            if stopped.agreed and is_started_by_lightning():
+                raise SystemExit(0) from None  # the first process would be killed for another status, and tells its own
+            if stopped.number == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(128 + stopped.number) from None
+        except SystemExit as ended:
+            if isinstance(ended.__context__, KeyboardInterrupt):
+                raise ended.__context__ from None
+            raise
+        except OSError as error:
+            if stop.number and error.errno == errno.EIO:  # a terminal that was closed takes no last words
+                raise SystemExit(128 + stop.number) from None
+            raise
 
 
 class GFNetCLI(LightningCLI):
     """LightningCLI for GFNetClassifier and ImageDataModule."""
 
-    def __init__(self, args: list[str], command: list[str], stack: ExitStack) -> None:
-        self.command, self.stack = command, stack
+    def __init__(self, args: list[str], command: list[str], stop: Stop, stack: ExitStack) -> None:
+        self.command, self.stop, self.stack = command, stop, stack
         self.checkpoint: Checkpoint | None = None
         self.other_data = False  # whether the command is given other data than those of the checkpoint's run
         self.stage = "base"
@@ -251,7 +265,12 @@ class GFNetCLI(LightningCLI):
         if self.in_folds:
             return
         with self._told():
-            super()._run_subcommand(subcommand)
+            try:
+                super()._run_subcommand(subcommand)
+            except Stopped:
+                if isinstance(launcher := self.trainer.strategy.launcher, _SubprocessScriptLauncher):
+                    launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # those that may wait for this one
+                raise
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -294,6 +313,8 @@ class GFNetCLI(LightningCLI):
             kwargs["logger"] = self._logger()
         trainer = super().instantiate_trainer(**kwargs)
         trainer.strategy.checkpoint_io = CheckpointFiles()
+        connector: Any = trainer._signal_connector
+        connector.register_signal_handlers = lambda: None  # see `stopping`
         return trainer
 
     def _folder(self) -> RunFolder:
@@ -318,7 +339,7 @@ class GFNetCLI(LightningCLI):
             Filters(run),
             Losses(run),
             BestCheckpoint(run.checkpoint(BEST)),
-            LastCheckpoint(run.checkpoint(LAST)),
+            LastCheckpoint(run.checkpoint(LAST), self.stop),
             Ending(run),
             RunRecord(
                 run,

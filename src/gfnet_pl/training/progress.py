@@ -17,6 +17,7 @@ from gfnet_pl.messages import LiveLine
 from gfnet_pl.run.folder import LAST, RunFolder
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.ending import Best, best_epoch
+from gfnet_pl.training.stopping import Stopped
 
 
 class Progress(ProgressBar):
@@ -119,7 +120,7 @@ class Progress(ProgressBar):
         self._line.clear()
         if self._start and not isinstance(exception, Exception):  # Ctrl-C or a signal
             self._end_epoch(trainer, trainer.current_epoch)
-            self._say_end(trainer, pl_module, stopped=True)
+            self._say_end(trainer, pl_module, stopped=True, told=isinstance(exception, Stopped) and exception.agreed)
 
     def _say(self, text: str) -> None:
         if self._shows:
@@ -158,7 +159,7 @@ class Progress(ProgressBar):
         seconds = min([seconds, *(limit for limit in limits if limit is not None)])
         return f"{duration(seconds, exact=False)} left"
 
-    def _say_end(self, trainer: Trainer, pl_module: LightningModule, *, stopped: bool) -> None:
+    def _say_end(self, trainer: Trainer, pl_module: LightningModule, *, stopped: bool, told: bool = False) -> None:
         assert self._start is not None  # as the callers know
         spent, epochs = duration(time.monotonic() - self._start), trainer.current_epoch
         assert isinstance(pl_module, GFNetClassifier)  # the command line creates no other class
@@ -168,7 +169,7 @@ class Progress(ProgressBar):
         if not stopped and not trainer.is_last_batch:  # by max_steps or max_time
             stopped, ends = True, f"stopped after step {trainer.global_step}, within epoch {epochs}"
         self._say(f"{ends}, {spent}; run: {self._run.path if self._run else 'not kept'}")
-        if self._run is None or self._run.is_smaller_net:
+        if self._run is None or self._run.is_smaller_net or told:
             return
         if stopped and self._run.checkpoint(LAST).is_file():
             self._say("next: gfnet fit --ckpt_path last.ckpt goes on with it")
