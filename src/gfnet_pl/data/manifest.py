@@ -25,7 +25,7 @@ class Picture(NamedTuple):
     """One picture.
 
     Attributes:
-        path: Where it is below the data's folder, with "/".
+        path: Where it is below the data's folder, with "/"; `file#index` in a packed file, see `packed.py`.
         label: Its class, in Unicode's NFC form.
         split: The split that the data provide, "train" where they provide none; after `draw_splits` the one drawn.
         group: Its signer, session or video; "" where that is not known.
