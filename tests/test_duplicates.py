@@ -165,6 +165,18 @@ def test_no_twin_is_missed_where_a_run_has_lowered_the_precision_of_products():
     assert all(nearest_twins(prints, [twin], [twin + 400])[0] == twin + 400 for twin in twins)
 
 
+def test_a_twin_that_differs_in_one_frequency_alone_is_within_reach():
+    place = (np.arange(32) + 0.5) * np.pi / 32
+    one, other = np.cos(3 * place)[:, None] + np.zeros(32), np.cos(5 * place) + np.zeros((32, 1))
+    angles = np.pi / 2 + np.array([0.097, -0.097, -np.pi / 2, np.pi / 2])  # the last two make `one` differ most
+    prints = fingerprints(
+        grey(128 + 60 * (np.cos(angles[:, None, None]) * one + np.sin(angles[:, None, None]) * other)), range(4)
+    )
+    twin, correlation = nearest_twins(prints, [0], [1, 2, 3])
+    assert twin == 1
+    assert 0.98 <= correlation[0] < 0.982
+
+
 def test_clusters_are_the_connected_components_and_named_by_their_first_picture():
     pixels, _ = clips(150, 20)
     links = all_correlations(pixels) >= 0.98
