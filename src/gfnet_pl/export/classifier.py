@@ -6,6 +6,7 @@
 It takes an export's ONNX file and onnxruntime where both are there, otherwise PyTorch; never Lightning.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from PIL import Image
 
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import Images, picture_in_memory, read_picture
+from gfnet_pl.data.packed import file_of
 from gfnet_pl.errors import UserError, require
 from gfnet_pl.evaluation.calibration import Calibration
 from gfnet_pl.export.runtime import OnnxRuntime, Outputs, Runtime, batch_of, run_all
@@ -153,7 +155,7 @@ class Classifier:
             path = Path(picture)
             if path.is_dir():
                 raise UserError(f"{path} is a folder: give a list of its pictures")
-            if not path.exists():
+            if not os.path.exists(file_of(str(path))):
                 raise UserError(f"{path} does not exist")
             return read_picture(path, self.canvas)
         return picture_in_memory(_image(np.asarray(picture)), self.canvas)

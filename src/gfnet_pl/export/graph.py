@@ -105,9 +105,13 @@ def write_onnx(file: Path, exported: Exported, description: Description) -> None
 
 
 def _strip(graph: Any) -> None:  # noqa: ANN401  (a class that protobuf makes)
-    """Removes what the exporter tells of this machine: every node has the stack, with its paths."""
+    """Removes what the exporter tells of this machine: every node has the stack, with its paths.
+
+    The shapes in between go, too: nobody needs them, and older exporters left wrong ones behind.
+    """
     graph.doc_string, graph.name = "", "gfnet"
-    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+    del graph.value_info[:]
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         part.doc_string = ""
         del part.metadata_props[:]
 
