@@ -227,7 +227,7 @@ def refuse_broken(folder: Path, broken: Sequence[tuple[str, str]]) -> None:
 def _refused(path: Path) -> str:
     """Why the system does not let a file be read; "" if it does."""
     try:
-        with open(file_of(str(path)), "rb"):
+        with Path(file_of(str(path))).open("rb"):
             return ""
     except OSError as error:
         return str(error.strerror)
