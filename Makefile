@@ -5,13 +5,14 @@
 # make test   sets up, checks style and types, runs the tests
 # make test-minimum   runs the tests with the lowest versions that pyproject.toml allows, in .venv-minimum;
 #                     INSTEAD=torch==2.13.0 replaces a bound: on Linux the lowest torch is a CUDA build of gigabytes
+# make runtime   gets the browser's runtime of `gfnet export --page` from npm, which only this needs
 # make constraints    writes the versions in .venv to constraints.txt
 PYTHON ?= python3
 BIN := .venv/bin
 MINIMUM := .venv-minimum
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile # each test runs on one thread
 
-.PHONY: setup fit notebooks bench test test-minimum constraints
+.PHONY: setup fit notebooks bench test test-minimum runtime constraints
 
 setup: $(BIN)/gfnet
 
@@ -49,6 +50,11 @@ test-minimum:
 	$(MINIMUM)/bin/python .ci/minimum.py $(INSTEAD) > $(MINIMUM)/constraints.txt
 	PIP_CONSTRAINT= $(MINIMUM)/bin/python -m pip install --quiet --constraint $(MINIMUM)/constraints.txt --editable ".[test]"
 	$(MINIMUM)/bin/python -m pytest $(SIDE_BY_SIDE)
+
+runtime: setup
+	npm pack onnxruntime-web@1.30.0
+	$(BIN)/python .ci/runtime.py onnxruntime-web-1.30.0.tgz
+	rm onnxruntime-web-1.30.0.tgz
 
 # "+cpu" and the like name a build of torch: any build of that version will do.
 constraints:

@@ -265,6 +265,22 @@ def test_the_report_has_the_table(run, monkeypatch):
     assert f'<tr><th scope="row">model.onnx</th>{cells}</tr>' in page
 
 
+def test_a_page_is_made_of_the_export_that_is_there_and_renewed_with_it(run, same_graph, capsys):
+    before = (EXPORT / "model.onnx").stat().st_mtime_ns
+    assert main(["export", "--page"]) == 0
+    assert "open it in a browser" in capsys.readouterr().err
+    assert (EXPORT / "model.onnx").stat().st_mtime_ns == before
+    page = (EXPORT / "index.html").read_text()
+    assert json.loads((EXPORT / "export.json").read_text())["description"]["weights_sha256"][:12] in page
+    assert len(page) < 12e6
+    (EXPORT / "index.html").write_text("of another net")
+    assert main(["export", "--max-drop=100"]) == 0
+    assert "of another net" not in (EXPORT / "index.html").read_text()
+    (EXPORT / "model.onnx").write_bytes(b"cut")
+    assert main(["export", "--page"]) == 2
+    assert "model.onnx is damaged" in capsys.readouterr().err
+
+
 def test_a_name_in_a_card_is_text():
     assert _text("a|b\n<script>[x](y)_") == r"a\|b \<script\>\[x\]\(y\)\_"
 

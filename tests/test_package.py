@@ -1,4 +1,4 @@
-"""The installed wheel finds its configs, without the checkout, and brings the report's page."""
+"""The installed wheel finds its configs, without the checkout, and brings the pages of report and export."""
 
 import subprocess
 import sys
@@ -16,6 +16,8 @@ def test_the_wheel_brings_the_configs_and_finds_them(tmp_path):
         archive.extractall(tmp_path / "site")
     for name in ("page.html", "page.js", "style.css"):
         assert (tmp_path / "site" / "gfnet_pl" / "report" / "page" / name).is_file()
+    for name in ("page.html", "onnxruntime-web.tar.xz", "LICENSE-onnxruntime.txt"):
+        assert (tmp_path / "site" / "gfnet_pl" / "export" / "page" / name).is_file()
     code = "from gfnet_pl.cli import find_config; print(find_config('quick.yaml'))"
     found = subprocess.run(
         [sys.executable, "-c", code],

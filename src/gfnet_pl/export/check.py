@@ -22,7 +22,7 @@ from gfnet_pl.run.trained_data import data_root
 Ints = npt.NDArray[np.int64]
 
 CHECKPOINT = "checkpoint"
-_LIMIT = 1e-4  # of the largest output: sums in another order differ by some 1e-6 of it
+LIMIT = 1e-4  # of the largest output: sums in another order differ by some 1e-6 of it
 _MOST_TRAINED = 1_000  # training pictures, compared only if a run has no others
 
 
@@ -180,8 +180,8 @@ def _compared(name: str, given: dict[str, Outputs], reference: Reference, vector
 def _as_good(checked: Checked, reference: Reference) -> Checked:
     """Raises an error unless no picture has another class, and no output is further off than rounding explains."""
     outputs = reference.vectors.outputs
-    of_logits = _LIMIT * max(1.0, float(np.abs(outputs.logits).max()))
-    of_all = _LIMIT * max(1.0, *(float(np.abs(value).max()) for value in outputs if value is not None))
+    of_logits = LIMIT * max(1.0, float(np.abs(outputs.logits).max()))
+    of_all = LIMIT * max(1.0, *(float(np.abs(value).max()) for value in outputs if value is not None))
     if checked.changed or not checked.difference <= of_logits or not checked.vectors <= of_all:
         raise UserError(
             f"{checked.name} is not the net of the checkpoint: {checked.changed:,} of {checked.pictures:,} pictures "

@@ -11,9 +11,10 @@ from gfnet_pl.errors import OneLineParser, UserError, check_range
 from gfnet_pl.export.card import model_card
 from gfnet_pl.export.check import CHECKPOINT, Checked
 from gfnet_pl.export.export import check_export, export_run
+from gfnet_pl.export.page import write_page
 from gfnet_pl.files import replacing
 from gfnet_pl.messages import printable
-from gfnet_pl.run.export import Export
+from gfnet_pl.run.export import Export, export_of
 from gfnet_pl.run.folder import ExportFolder, RunFolder, newest_run
 from gfnet_pl.run.run import read_run
 
@@ -37,6 +38,8 @@ def run_export(args: list[str]) -> None:
     words = "points of accuracy that model.int8.onnx may lose (default 0.5)"
     parser.add_argument("--max-drop", metavar="X", type=float, default=0.5, help=words)
     parser.add_argument("--card", action="store_true", help="write only MODEL_CARD.md, of a tested run")
+    words = "also write index.html, which runs the net in a browser; an export of the same net is taken as it is"
+    parser.add_argument("--page", action="store_true", help=words)
     values = parser.parse_args(args)
     if values.check is not None:
         if values.run is not None or values.out is not None:
@@ -54,11 +57,16 @@ def run_export(args: list[str]) -> None:
             file.write(text)
         log.info("%s", folder.card)
         return
-    export = export_run(run, folder, data=values.data, max_drop=values.max_drop)
-    Console().print(export_table(export))
-    for name, reason in export.left_out.items():
-        log.info("%s was not written: %s", name, reason)
-    log.info("%s: gfnet export --check %s checks it again", folder.path, folder.path)
+    export = export_of(run, folder) if values.page else None
+    if export is None:
+        export = export_run(run, folder, data=values.data, max_drop=values.max_drop)
+        Console().print(export_table(export))
+        for name, reason in export.left_out.items():
+            log.info("%s was not written: %s", name, reason)
+        log.info("%s: gfnet export --check %s checks it again", folder.path, folder.path)
+    if values.page or folder.page.is_file():  # an earlier page would be of another net
+        write_page(folder, export)
+        log.info("%s: open it in a browser; it needs no network", folder.page)
 
 
 def _checked_folder(path: Path) -> ExportFolder:

@@ -161,9 +161,12 @@ def read_export(folder: ExportFolder) -> Export | None:
         raise UserError(f"{folder.record} cannot be read ({one_line(error)}); run gfnet export again") from None
 
 
-def export_of(run: RunFolder) -> Export | None:
-    """The export in a run's folder; None if there is none, or if it is of another checkpoint or calibration by now."""
-    if (export := read_export(run.export)) is None:
+def export_of(run: RunFolder, folder: ExportFolder | None = None) -> Export | None:
+    """The export in a run's folder, or in another one.
+
+    None if there is none, or if it is of another checkpoint or calibration by now.
+    """
+    if (export := read_export(folder or run.export)) is None:
         return None
     checkpoint = run.checkpoint_to_test()
     same = export.description.checkpoint_sha256 == sha256(checkpoint)

@@ -224,6 +224,11 @@ class ExportFolder:
         """The model card."""
         return self.path / "MODEL_CARD.md"
 
+    @property
+    def page(self) -> Path:
+        """The page that runs the net in a browser."""
+        return self.path / "index.html"
+
 
 def run_of(checkpoint: Path) -> RunFolder | None:
     """The run in whose folder a checkpoint lies, relative to the current folder; None if it was moved out of it."""

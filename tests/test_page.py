@@ -1,0 +1,254 @@
+"""`gfnet export --page` in headless Chromium, opened by its file: a tiny net for hand signs, a played camera."""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import os
+import shutil
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from gfnet_pl.data.canvas import Canvas
+from gfnet_pl.data.decode import read_picture
+from gfnet_pl.evaluation.calibration import Calibration, Rejection
+from gfnet_pl.evaluation.familiarity import Familiarity
+from gfnet_pl.export.classifier import Classifier
+from gfnet_pl.export.graph import DISTANCE, OPSET, OUTPUTS, Exported, write_onnx
+from gfnet_pl.export.page import render
+from gfnet_pl.export.runtime import OnnxRuntime, TorchRuntime, channels_first, run_all
+from gfnet_pl.export.vectors import Vectors
+from gfnet_pl.hand_signs import drawing
+from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.run.export import FORMAT, Description
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+LETTERS = ["A", "B", "L", "Nothing", "Space"]
+CANVAS = Canvas(32, 32)
+SIGNER = 40
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="Chromium is not installed")
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def drawn(label, frame):
+    return png(drawing.render(label, signer=SIGNER, frame=frame))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A net that knows five signs of one signer, its description and test vectors, as an export has them."""
+    folder = tmp_path_factory.mktemp("exported")
+    images = np.stack([read_picture(drawn(label, frame), CANVAS) for label in LETTERS for frame in range(12)])
+    labels = np.arange(5).repeat(12)
+    torch.manual_seed(0)
+    net = GFNet(image_size=32, patch_size=4, dim=64, depth=1, num_classes=5).eval()
+    with torch.inference_mode():  # only the head learns, by least squares: training would take half a minute
+        features = net.features(torch.from_numpy(images)[:, None]).double()
+        known = torch.cat([features, torch.ones(len(features), 1)], 1)
+        wanted = 16.0 * torch.eye(5, dtype=torch.float64)[labels] - 8
+        solved = torch.linalg.solve(known.T @ known + 1e-3 * torch.eye(65), known.T @ wanted)
+        net.head.weight.copy_(solved[:-1].T)
+        net.head.bias.copy_(solved[-1])
+    learned = Familiarity.fit(features.numpy(), labels)
+    learned = learned.limited_by(features.numpy(), np.ones(len(features), bool))
+    calibration = Calibration(1.5, [Rejection(0.01, 0.6)], 8, learned).in_float32()
+    accuracy = {"share": 0.864, "low": 0.75, "high": 0.93, "images": 1344, "people": "new people", "over_people": True}
+    accuracy |= {"worst": {"name": "signer066", "share": 0.673, "images": 168}}
+    described = Description(
+        format=FORMAT,
+        version="1",
+        commit=None,
+        run="quick/version_0",
+        checkpoint_sha256="",
+        weights_sha256="0" * 64,
+        opset=OPSET,
+        classes=LETTERS,
+        canvas=CANVAS._asdict(),
+        input="",
+        outputs=OUTPUTS | {DISTANCE: ""},
+        preparation=[],
+        source="embedded data: synthetic, </script> hands",
+        synthetic=True,
+        calibrated=calibration.promise,
+        temperature=calibration.temperature,
+        thresholds=[each._asdict() for each in calibration.rejections],
+        new_groups=8,
+        familiar_within=calibration.familiarity.limit,
+        accuracy={"unseen": accuracy},
+    )
+    module = Exported(net, calibration)
+    write_onnx(folder / "model.onnx", module, described)
+    pixels = images[::12]
+    outputs = run_all(TorchRuntime(module), pixels)
+    files = [drawn(label, 0) for label in LETTERS]
+    vectors = Vectors([f"{label}.png" for label in LETTERS], files, labels[::12], pixels, outputs)
+    return described, (folder / "model.onnx").read_bytes(), vectors, OnnxRuntime(folder / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def classifier(exported):
+    described, _, _, runtime = exported
+    return Classifier(
+        runtime,
+        classes=described.classes,
+        canvas=described.size,
+        calibration=described.calibration,
+        familiar_within=described.familiar_within,
+    )
+
+
+@pytest.fixture(scope="module")
+def file(exported, tmp_path_factory):
+    file = tmp_path_factory.mktemp("page") / "index.html"
+    file.write_text(render(*exported[:3]), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def opened(browser, file, **options):
+    page = browser.new_context(offline=True, **options).new_page()
+    page.set_default_timeout(120_000)  # a busy machine is slow
+    page.said = []
+    page.on("console", lambda message: page.said.append(message.text))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.on("request", lambda asked: page.said.append(asked.url) if asked.url.startswith("http") else None)
+    page.goto(file.as_uri())
+    page.locator("body[data-ready], .check.bad").first.wait_for()
+    return page
+
+
+def upload(page, *named):
+    page.locator("#files").set_input_files(
+        [{"name": name, "mimeType": "image/png", "buffer": content} for name, content in named]
+    )
+    page.locator(f"#name:text-is('{named[-1][0]}')").wait_for()
+
+
+def test_the_page_tests_itself_and_says_of_pictures_what_the_classifier_says(browser, file, classifier, exported):
+    page = opened(browser, file)
+    words = page.locator("#check.good").inner_text()
+    assert words.startswith("Self-test passed: 5 pictures")
+    assert "their files decoded to the same levels" in words
+    assert page.locator("#shelf button").count() == 5
+    found = {label: drawn(label, 13) for label in LETTERS}
+    for label, content in found.items():
+        upload(page, (f"{label}.png", content))
+        wanted = classifier(content)
+        tops = page.locator("#top li b").all_inner_texts()
+        assert tops == [name for name, _ in wanted.top]
+        assert page.locator("#label").inner_text() == (wanted.label if wanted.accepted else "Not sure")
+    assert sum(classifier(content).label == label for label, content in found.items()) >= 3  # or all could be one class
+    # Noise is not accepted, and that is said in words.
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+    assert classifier(noise).accepted is False
+    upload(page, ("noise.png", png(noise)))
+    assert page.locator("#label").inner_text() == "Not sure"
+    assert "unlike the pictures" in page.locator("#why").inner_text()
+    assert "not sure" in page.locator("#said").inner_text()
+    # What cannot be read is told, and stops nothing; a dropped and a pasted picture are read.
+    page.locator("#files").set_input_files([{"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}])
+    page.locator("#trouble:has-text('a.png cannot be read')").wait_for()
+    for event, field in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+        give = """([event, field, name, content]) => {
+          const given = new DataTransfer();
+          given.items.add(new File([Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0))], name));
+          dispatchEvent(Object.assign(new Event(event, { cancelable: true }), { [field]: given }));
+        }"""
+        page.evaluate(give, [event, field, f"{event}.png", base64.b64encode(found["B"]).decode()])
+        page.locator(f"#name:text-is('{event}.png')").wait_for()
+    # What it was trained on, how good it is, for whom it is bad, and that the hands are drawn.
+    text = page.locator("body").inner_text().replace("\u00a0", " ")
+    for words in ("drawn hands", "86.4 %", "75.0 % to 93.0 %", "67.3 % only", "never saw", "</script> hands"):
+        assert words in text
+    page.locator("#licences summary").click()
+    page.locator("#licences pre:has-text('Microsoft')").wait_for()
+    assert page.said == []  # no error, no warning, nothing fetched
+    page.close()
+
+
+SHAPES = [(32, 32), (31, 70), (400, 300), (7, 5), (97, 33), (640, 480), (33, 401), (1, 1)]
+CANVASES = [
+    Canvas(32, 32), Canvas(32, 48, True), Canvas(48, 32, True, "letterbox"), Canvas(32, 40, False, "letterbox"),
+    Canvas(32, 32, False, "crop"), Canvas(24, 40, True, "crop"),
+]  # fmt: skip
+
+
+def test_a_picture_becomes_in_the_browser_the_levels_that_it_becomes_in_python(browser, file):
+    random = np.random.default_rng(0)
+    pictures = [png(random.integers(0, 256, (height, width, 3), dtype=np.uint8)) for height, width in SHAPES]
+    cases = [(content, canvas) for canvas in CANVASES for content in pictures]
+    cases.append((png(random.integers(0, 256, (50, 60, 4), dtype=np.uint8)), CANVASES[0]))  # transparent
+    # A JPEG that lies on its side, and that Pillow decodes at half its size.
+    smooth = Image.fromarray(drawing.render("L", signer=3, frame=0)).resize((360, 240), Image.Resampling.BICUBIC)
+    stream, exif = io.BytesIO(), Image.Exif()
+    exif[274] = 6
+    smooth.save(stream, "JPEG", exif=exif)
+    cases.append((stream.getvalue(), Canvas(96, 96)))
+    code = """(cases) => Promise.all(cases.map(async ([content, canvas]) => {
+      const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+      return btoa(String.fromCharCode(...await gfnet.pixelsOfFile(new Blob([bytes]), canvas)));
+    }))"""
+    page = opened(browser, file)
+    given = page.evaluate(code, [[base64.b64encode(content).decode(), canvas._asdict()] for content, canvas in cases])
+    page.close()
+    off = []
+    for levels, (content, canvas) in zip(given, cases, strict=True):
+        wanted = channels_first(read_picture(content, canvas)[None])[0].astype(int)
+        off.append(np.abs(np.frombuffer(base64.b64decode(levels), np.uint8).reshape(wanted.shape) - wanted))
+    for levels, (canvas, (height, width)) in zip(off, product(CANVASES, SHAPES), strict=False):
+        # Pillow 13 goes down before it goes across where that is faster: then other sums are rounded.
+        assert levels.max() <= (1 if height > width or canvas.fit == "crop" else 0), (canvas, height, width)
+    *_, transparent, jpeg = off
+    assert transparent.max() <= 2
+    assert jpeg.mean() < 0.5
+    assert jpeg.max() <= 4
+
+
+def test_a_net_that_gives_something_else_stops_the_page(browser, file, tmp_path):
+    text = file.read_text(encoding="utf-8")
+    start = text.index('id="data">') + len('id="data">')
+    end = text.index("</script>", start)
+    data = json.loads(text[start:end])
+    data["vectors"][2]["outputs"]["logits"][1] += 0.01
+    other = tmp_path / "other.html"
+    other.write_text(f"{text[:start]}{json.dumps(data)}{text[end:]}", encoding="utf-8")
+    page = opened(browser, other)
+    assert "The page is stopped. the net gives other logits here" in page.locator("#check.bad").inner_text()
+    assert page.locator("#files").is_disabled()
+    assert page.locator("#webcam").is_disabled()
+    page.close()
+
+
+def test_the_page_may_connect_to_nothing_and_runs_no_other_script(browser, file):
+    text = file.read_text(encoding="utf-8")
+    (policy,) = [html.unescape(line) for line in text.splitlines() if "Content-Security-Policy" in line]
+    assert "default-src 'none'" in policy
+    for forbidden in ("connect-src", "unsafe-inline", "'unsafe-eval'", "http:", "https:"):
+        assert forbidden not in policy
+    script = text.split('<script type="module">')[-1].split("</script>")[0]
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+    page = opened(browser, file)
+    blocked = page.evaluate("fetch('https://example.org').then(() => 'fetched', (error) => error.message)")
+    assert blocked != "fetched"
+    assert any("Content Security Policy" in line for line in page.said)
+    page.close()
