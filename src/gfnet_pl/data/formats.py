@@ -393,8 +393,9 @@ class _Arrays:
     @contextmanager
     def _opened(self, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
         """An array's bytes, its shape and its type."""
-        entry = self._archive.getinfo(f"{name}.npy")
-        with self._archive.open(entry) as stream:
+        archive = self._archive
+        entry = archive.getinfo(f"{name}.npy")
+        with archive.open(entry) as stream:
             try:
                 version = np.lib.format.read_magic(stream)
                 headers: dict[tuple[int, int], Callable[..., Any]] = {
