@@ -146,23 +146,26 @@ def _checkpoint(folder: ExportFolder, export: Export) -> Checkpoint | None:
 
 @contextmanager
 def _aside(folder: ExportFolder) -> Iterator[ExportFolder]:
-    """A folder to write to. Its files are moved to `folder` at the end, the record last; after an error it is removed.
+    """A folder in `folder` to write to. Its files are moved up at the end, the record last; after an error they go.
 
     Whoever reads in between finds files that the record does not know, and says so. What others put there stays.
     """
-    aside = ExportFolder(folder.path.with_name(f"{folder.path.name}.partial"))
+    aside = ExportFolder(folder.path / ".partial")
+    is_new = not folder.path.exists()
     shutil.rmtree(aside.path, ignore_errors=True)
-    aside.path.mkdir()
+    aside.path.mkdir(parents=True)
     try:
         yield aside
-        folder.path.mkdir(exist_ok=True)
         written = [file.name for file in aside.path.iterdir()]
         for name in sorted(written, key=lambda name: name == aside.record.name):
             os.replace(aside.path / name, folder.path / name)
         if folder.int8.name not in written:
             folder.int8.unlink(missing_ok=True)  # of an earlier export
+        is_new = False
     finally:
         shutil.rmtree(aside.path, ignore_errors=True)
+        if is_new:
+            folder.path.rmdir()
 
 
 def _stamp(file: Path) -> dict[str, Any]:

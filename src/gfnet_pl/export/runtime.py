@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gfnet_pl.errors import UserError, one_line, require
 from gfnet_pl.messages import follow
+from gfnet_pl.processes import cores
 
 if TYPE_CHECKING:
     from gfnet_pl.export.graph import Exported
@@ -52,18 +53,18 @@ class OnnxRuntime:
 
     Args:
         file: The file.
-        threads: Number of threads; default: onnxruntime's choice.
+        threads: Number of threads; default: one for each core that this process may use.
 
     Raises:
         UserError: onnxruntime is missing, or cannot read the file.
     """
 
-    def __init__(self, file: Path, threads: int = 0) -> None:
+    def __init__(self, file: Path, threads: int | None = None) -> None:
         require("onnxruntime", what=f"{file.name} needs onnxruntime")
         import onnxruntime  # type: ignore[import-untyped]
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or cores()  # its own choice looks at the whole machine
         options.log_severity_level = 3  # errors: they are raised, too
         try:
             self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
