@@ -33,6 +33,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 LETTERS = ["A", "B", "L", "Nothing", "Space"]
 CANVAS = Canvas(32, 32)
 SIGNER = 40
+FILMED = ["L", "Nothing", "B", "Space"]
+TIMES = 24  # a frame is shown, at 20 per second
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="Chromium is not installed")
 
@@ -118,15 +120,27 @@ def file(exported, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(tmp_path_factory):
+    """A browser whose webcam plays the signs, each for 1.2 seconds, where the box is at first."""
+    film = tmp_path_factory.mktemp("film") / "film.y4m"
+    with open(film, "wb") as stream:
+        stream.write(b"YUV4MPEG2 W160 H120 F20:1 Ip A1:1 C420jpeg\n")
+        for label in FILMED:
+            scene = np.full((120, 160), 90.0)
+            scene[12:108, 32:128] = drawing.render(label, signer=SIGNER, frame=4)
+            luma = np.rint(16 + scene * 219 / 255).astype(np.uint8).tobytes()
+            stream.write((b"FRAME\n" + luma + bytes([128]) * (120 * 160 // 2)) * TIMES)
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        flags += [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
         browser.close()
 
 
-def opened(browser, file, **options):
+def opened(browser, file, before="", **options):
     page = browser.new_context(offline=True, **options).new_page()
+    page.add_init_script(before)
     page.set_default_timeout(120_000)  # a busy machine is slow
     page.said = []
     page.on("console", lambda message: page.said.append(message.text))
@@ -186,7 +200,7 @@ def test_the_page_tests_itself_and_says_of_pictures_what_the_classifier_says(bro
     page.close()
 
 
-SHAPES = [(32, 32), (31, 70), (400, 300), (7, 5), (97, 33), (640, 480), (33, 401), (1, 1)]
+SHAPES = [(32, 32), (31, 70), (400, 300), (7, 5), (97, 33), (33, 401), (1, 1)]
 CANVASES = [
     Canvas(32, 32), Canvas(32, 48, True), Canvas(48, 32, True, "letterbox"), Canvas(32, 40, False, "letterbox"),
     Canvas(32, 32, False, "crop"), Canvas(24, 40, True, "crop"),
@@ -251,4 +265,104 @@ def test_the_page_may_connect_to_nothing_and_runs_no_other_script(browser, file)
     blocked = page.evaluate("fetch('https://example.org').then(() => 'fetched', (error) => error.message)")
     assert blocked != "fetched"
     assert any("Content Security Policy" in line for line in page.said)
+    page.close()
+
+
+def test_signs_before_the_webcam_are_read_and_typed(browser, file, classifier):
+    page = opened(browser, file)
+    page.get_by_role("button", name="Start the webcam").click()
+    page.locator("#text:text-matches('B L')").wait_for()  # the film has begun again
+    assert page.locator("#text").inner_text().removeprefix("B ") in ("L", "LB L")  # it may be seen from its middle on
+    # The net is shown the box as it is; only the view is mirrored.
+    seen = page.evaluate("[...document.querySelector('#seen').getContext('2d').getImageData(0, 0, 32, 32).data]")
+    seen = np.array(seen).reshape(32, 32, 4)[..., 0]
+    shown = np.stack([classifier.prepare(drawn(label, 4)) for label in FILMED]).astype(int)
+    assert np.abs(seen - shown).mean((1, 2)).min() < 2
+    assert np.abs(seen[:, ::-1] - shown).mean((1, 2)).min() > 4
+    assert page.locator("#scene").evaluate("scene => getComputedStyle(scene).transform") == "matrix(-1, 0, 0, 1, 0, 0)"
+    assert "frames per second" in page.locator("#speed").inner_text()
+    # The box goes where the key, or the hand, goes.
+    box = page.locator("#box")
+
+    def moved(action):
+        before = box.bounding_box()
+        action()
+        after = box.bounding_box()
+        return [round(after[name] - before[name]) for name in ("x", "y", "width")]
+
+    def drag(element, across, down):
+        place = element.bounding_box()
+        page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(place["x"] + place["width"] / 2 + across, place["y"] + place["height"] / 2 + down)
+        page.mouse.up()
+
+    box.focus()
+    right, _, same = moved(lambda: page.keyboard.press("ArrowRight"))
+    assert right > 0
+    assert same == 0
+    assert moved(lambda: page.keyboard.press("-"))[2] < 0
+    right, lower, same = moved(lambda: drag(box, 40, 20))
+    assert (right, lower, same) == (pytest.approx(40, abs=4), pytest.approx(20, abs=4), 0)
+    assert moved(lambda: drag(page.locator("#corner"), 20, -20))[2] < -20
+    # Delete, and a camera that is unplugged.
+    page.evaluate("document.querySelector('#video').srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
+    assert "The webcam stopped" in page.locator("#trouble").inner_text()
+    text = page.locator("#text").inner_text()
+    page.get_by_role("button", name="Delete").click()
+    assert page.locator("#text").inner_text() == text[:-1]
+    page.get_by_role("button", name="Clear").click()
+    assert page.locator("#text").inner_text() == ""
+    assert page.said == []
+    page.close()
+
+
+NO_CAMERA = {
+    "NotAllowedError": "The webcam was refused. Allow it",
+    "NotFoundError": "No webcam was found",
+    "NotReadableError": "another program uses it",
+    "": "gives the page no webcam",
+}
+
+
+def test_what_the_browser_does_not_give_is_one_sentence(browser, file):
+    page = opened(browser, file)
+    for name, words in NO_CAMERA.items():
+        refuse = (
+            "(name) => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', name); }; }"
+        )
+        page.evaluate(
+            refuse if name else "Object.defineProperty(navigator, 'mediaDevices', { value: undefined })", name
+        )
+        page.locator("#webcam").click()
+        page.locator(f"#trouble:has-text('{words}')").wait_for()
+        assert page.locator("#webcam").is_enabled()
+    page.close()
+    page = opened(browser, file, "delete globalThis.WebAssembly")
+    assert "This browser runs no WebAssembly" in page.locator("#check.bad").inner_text()
+    assert page.locator("#webcam").is_disabled()
+    page.close()
+
+
+def test_on_a_phone_nothing_is_cut_and_all_is_named(browser, file):
+    page = opened(browser, file, viewport={"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for scheme, wanted in (
+        ("light", ["rgb(28, 31, 35)", "rgb(254, 254, 252)"]),
+        ("dark", ["rgb(231, 232, 234)", "rgb(21, 23, 26)"]),
+    ):
+        page.emulate_media(color_scheme=scheme)
+        colours = page.evaluate("(style => [style.color, style.backgroundColor])(getComputedStyle(document.body))")
+        assert colours == wanted
+    # By the keyboard alone: a picture of the shelf is chosen, and what it is comes to the screen reader's ear.
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('#shelf') !== null"):
+            break
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.locator("#said").inner_text().startswith("B.png, labelled B: ")
+    named = page.evaluate("""[...document.querySelectorAll("button, input, [tabindex], [role=img], video, img")].map(
+      (each) => each.ariaLabel || each.alt || each.textContent || each.labels?.[0].textContent || "")""")
+    assert all(named)
     page.close()

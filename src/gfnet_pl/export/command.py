@@ -42,8 +42,8 @@ def run_export(args: list[str]) -> None:
     parser.add_argument("--page", action="store_true", help=words)
     values = parser.parse_args(args)
     if values.check is not None:
-        if values.run is not None or values.out is not None:
-            raise UserError("gfnet export --check DIR takes no run and no --out: it writes nothing")
+        if values.run is not None or values.out is not None or values.card or values.page:
+            raise UserError("gfnet export --check DIR takes no run, --out, --card or --page: it writes nothing")
         checks = check_export(ExportFolder(values.check), data=values.data)
         Console().print(checks_table(checks))
         return
@@ -56,7 +56,8 @@ def run_export(args: list[str]) -> None:
         with replacing(folder.card) as file:
             file.write(text)
         log.info("%s", folder.card)
-        return
+        if not values.page:
+            return
     export = export_of(run, folder) if values.page else None
     if export is None:
         export = export_run(run, folder, data=values.data, max_drop=values.max_drop)

@@ -70,18 +70,22 @@ async function startCamera() {
     trouble("This browser gives the page no webcam. It does if the page is opened as a file, or over https. Pictures work without it.");
     return;
   }
+  byId("webcam").disabled = true; // until it has started or not
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, height: { ideal: 480 }, facingMode: "user" } });
+    stream.getVideoTracks()[0].addEventListener("ended", () => {
+      stopCamera();
+      trouble("The webcam stopped. Start it again, or check whether it is still connected.");
+    });
+    video.srcObject = stream;
+    await video.play();
   } catch (error) {
+    stopCamera();
     trouble(NO_CAMERA[error.name] ?? `The webcam does not start (${error.message}).`);
     return;
+  } finally {
+    byId("webcam").disabled = false;
   }
-  stream.getVideoTracks()[0].addEventListener("ended", () => {
-    stopCamera();
-    trouble("The webcam stopped. Start it again, or check whether it is still connected.");
-  });
-  video.srcObject = stream;
-  await video.play();
   scene.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
   scene.style[video.videoWidth / video.videoHeight > 4 / 3 ? "width" : "height"] = "100%";
   scene.hidden = false;
@@ -90,7 +94,10 @@ async function startCamera() {
   byId("webcam").textContent = "Stop the webcam";
   if (byId("writing")) byId("writing").hidden = false;
   setBox(place.x, place.y, place.height);
-  await watch(stream);
+  watch(stream).catch((error) => {
+    stopCamera();
+    trouble(`The net stopped (${error.message}). Open the page again.`);
+  });
 }
 
 // Frame after frame, as fast as the net is; frames that come meanwhile are left out.
