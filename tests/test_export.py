@@ -316,7 +316,8 @@ def test_an_export_needs_the_pictures_and_says_where_they_may_be(run, capsys, mo
 def test_a_missing_package_is_one_line(run, capsys, monkeypatch, package):
     monkeypatch.setattr("gfnet_pl.errors.find_spec", lambda name: None if name == package else object())
     assert main(["export"]) == 2
-    assert 'pip install "gfnet_pl[export]"' in capsys.readouterr().err.splitlines()[-1]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f'gfnet export needs {package}, which is not installed: pip install "gfnet_pl[export]"' in last
 
 
 @pytest.mark.parametrize("words", [["--check", "a", "b"], ["--out", "pictures/Unseen/ant/00.png"], ["--max-drop=-1"]])

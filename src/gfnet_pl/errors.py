@@ -53,14 +53,14 @@ def require(*packages: str, what: str, extra: str = "export") -> None:
 
     Args:
         packages: Names to import.
-        what: The beginning of the message, for example "the map needs umap-learn".
+        what: What needs them, for the message.
         extra: The extra of this package that brings them.
 
     Raises:
         UserError: One of them is not installed.
     """
-    if any(find_spec(name) is None for name in packages):
-        raise UserError(f'{what}, which is not installed: pip install "gfnet_pl[{extra}]"')
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise UserError(f'{what} needs {missing[0]}, which is not installed: pip install "gfnet_pl[{extra}]"')
 
 
 def check_range(

@@ -119,7 +119,7 @@ def steps(canvas: Canvas) -> list[str]:
         "letterbox": f"resize with {bilinear} so that all of it fits into {size}, in its own shape",
         "crop": f"cut the largest middle part that has the shape of {size}, and resize it to that with {bilinear}",
     }
-    grey = "turn it to grey: (299 R + 587 G + 114 B) / 1000"
+    grey = "turn it to grey: (299 R + 587 G + 114 B) / 1000, or the Y of a JPEG"
     bars = "fill the bars beside it with the mean colour of the two edges that they continue"
     return [
         "decode the first frame or page; a JPEG at the smallest DCT scale (1, 1/2, 1/4, 1/8) not below the size",

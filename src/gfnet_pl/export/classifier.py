@@ -127,7 +127,8 @@ class Classifier:
 
         Args:
             pictures: A path, the bytes of a file, an image of Pillow, or an array of levels (H, W) or (H, W, 3); or a
-                list or tuple of such.
+                list or tuple of such. Of a JPEG, path and bytes give exactly the pixels that training saw: they are
+                decoded at a reduced scale. Those of an image or array may differ by a few levels.
 
         Returns:
             A prediction for a picture, a list of them for a list.
@@ -195,7 +196,7 @@ class Classifier:
 
     @classmethod
     def _of_weights(cls, folder: ExportFolder, export: Export) -> "Classifier":
-        require("torch", "safetensors", what=f"{folder.path} needs onnxruntime, or torch with safetensors, one of")
+        require("torch", "safetensors", what=str(folder.path))
         from gfnet_pl.evaluation.familiarity import Familiarity
         from gfnet_pl.export.graph import Exported
         from gfnet_pl.export.runtime import TorchRuntime

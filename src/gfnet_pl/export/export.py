@@ -43,7 +43,7 @@ def export_run(run: RunFolder, folder: ExportFolder, *, data: str | None, max_dr
         UserError: A package or the pictures are missing, or the export is not the net of the checkpoint. Then nothing
             is left of it, and an earlier export is as it was.
     """
-    _require()
+    require(*_PACKAGES, what="gfnet export")
     checkpoint = Checkpoint.load(run.checkpoint_to_test())
     calibration = (read_calibration(checkpoint.path) or Calibration()).in_float32()
     if not calibration.rejections:
@@ -109,7 +109,7 @@ def check_export(folder: ExportFolder, *, data: str | None) -> list[Checked]:
         UserError: A file is missing or damaged, a package is missing, the classes are others than the checkpoint's, or
             a format in float32 gives something else.
     """
-    _require()
+    require(*_PACKAGES, what="gfnet export")
     export = read_export(folder)
     if export is None:
         raise UserError(f"{folder.path} is no export; name a folder that gfnet export wrote")
@@ -129,10 +129,6 @@ def check_export(folder: ExportFolder, *, data: str | None) -> list[Checked]:
     checks = [] if checkpoint is None else [check_own(reference)]
     checks += [check_weights(folder, reference), check_onnx(folder, reference)]
     return [*checks, check_int8(folder, reference)] if folder.int8.name in export.files else checks
-
-
-def _require() -> None:
-    require(*_PACKAGES, what="gfnet export needs onnx, onnxscript, onnxruntime and safetensors, one of")
 
 
 def _checkpoint(folder: ExportFolder, export: Export) -> Checkpoint | None:

@@ -78,7 +78,7 @@ def write_onnx(file: Path, exported: Exported, description: Description) -> None
     Raises:
         UserError: A package is missing.
     """
-    require("onnx", "onnxscript", what="gfnet export needs onnx and onnxscript")
+    require("onnx", "onnxscript", what="gfnet export")
     import onnx
 
     net = exported.net

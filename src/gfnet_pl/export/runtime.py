@@ -60,7 +60,7 @@ class OnnxRuntime:
     """
 
     def __init__(self, file: Path, threads: int | None = None) -> None:
-        require("onnxruntime", what=f"{file.name} needs onnxruntime")
+        require("onnxruntime", what=file.name)
         import onnxruntime  # type: ignore[import-untyped]
 
         options = onnxruntime.SessionOptions()

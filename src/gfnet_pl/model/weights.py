@@ -12,7 +12,6 @@ if TYPE_CHECKING:  # who only asks for the file's name need not wait for torch
 
 WEIGHTS = "model.safetensors"
 _BESIDE = "beside."  # no parameter of a net begins so
-_WHAT = f"{WEIGHTS} needs safetensors"
 
 
 class Stored(NamedTuple):
@@ -50,7 +49,7 @@ def write_weights(
     Raises:
         UserError: safetensors is missing.
     """
-    require("safetensors", what=_WHAT)
+    require("safetensors", what=WEIGHTS)
     from safetensors.torch import save
 
     tensors = net.state_dict() | {_BESIDE + name: value for name, value in (beside or {}).items()}
@@ -68,7 +67,7 @@ def read_weights(path: Path) -> Stored:
     Raises:
         UserError: The file is missing or damaged, is not of a GFNet, or safetensors is missing.
     """
-    require("safetensors", what=_WHAT)
+    require("safetensors", what=WEIGHTS)
     from safetensors import SafetensorError, safe_open
 
     file = path / WEIGHTS if path.is_dir() else path
