@@ -274,7 +274,7 @@ def test_a_set_with_one_picture_and_a_class_with_none_have_a_page(run, no_umap):
     [
         (lambda: shutil.rmtree(RUN / "checkpoints"), "has no checkpoint: it is still in its first epoch"),
         (lambda: shutil.rmtree(RUN), "does not exist; name the folder of a run"),
-        (lambda: (RUN / "run.json").write_text("{"), "run.json cannot be read"),
+        (lambda: (RUN / "metrics.json").write_text("{"), "metrics.json cannot be read"),
         (lambda: (RUN / "outputs.npz").write_bytes(b"PK"), "run gfnet test again"),
     ],
 )

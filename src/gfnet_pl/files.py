@@ -3,11 +3,14 @@
 import csv
 import errno
 import hashlib
+import json
 import logging
+import math
 import os
 import re
 import secrets
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -135,16 +138,52 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """The NumPy arrays of an .npz file by name.
 
     Raises:
-        UserError: The file is damaged.
-        OSError: The file cannot be read.
+        UserError: The file is missing or damaged.
     """
     import numpy as np  # here, because `gfnet --help` needs none
 
+    with reading(path, "remove it"), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """The content of a JSON file; to be called in `reading`, which tells what is wrong with it.
+
+    Raises:
+        ValueError: It is no JSON, or has a number that is not finite.
+        RecursionError: It is too deep.
+        OSError: The file cannot be read.
+    """
+
+    def finite(text: str) -> float:
+        if not math.isfinite(value := float(text)):
+            raise ValueError(f"it has the number {text}")
+        return value
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_float=finite, parse_constant=finite)
+
+
+@contextmanager
+def reading(path: Path, then: str) -> Iterator[None]:
+    """Turns whatever a damaged file raises, while it is read and its content is put together, into one line.
+
+    Only such code may stand in this block: a fault in it would be taken for damage.
+
+    Args:
+        path: The file.
+        then: What to do about it.
+
+    Raises:
+        UserError: The file is missing, cannot be read, or is not what it should be.
+    """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({one_line(error)}): remove it") from None
+        yield
+    except (
+        *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError),
+        *(AssertionError, csv.Error, zipfile.BadZipFile, zlib.error),
+    ) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else one_line(error)
+        raise UserError(f"{path} cannot be read ({reason}); {then}") from None
 
 
 @contextmanager

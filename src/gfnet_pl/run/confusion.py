@@ -1,13 +1,12 @@
 """The confusion matrix of a run's last validation, and how often to draw each class because of it."""
 
-import csv
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import read_rows, replacing, write_rows
+from gfnet_pl.errors import UserError
+from gfnet_pl.files import read_rows, reading, replacing, write_rows
 from gfnet_pl.run.folder import RunFolder
 
 
@@ -38,14 +37,12 @@ def confusion_emphasis(run: RunFolder) -> dict[str, float]:
         UserError: The matrix is missing or cannot be read.
     """
     path = run.confusion
-    try:
+    if not path.is_file():
+        raise UserError(f"emphasis_from: {path} does not exist; name the folder of a run")
+    with reading(path, "name another run for emphasis_from"):
         with path.open(newline="", encoding="utf-8") as file:
             (_, header), *rows = read_rows(file)
         counts = np.array([row[1:] for _, row in rows], np.int64).reshape(len(header) - 1, len(header) - 1)
         errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-    except FileNotFoundError:
-        raise UserError(f"emphasis_from: {path} does not exist; name the folder of a run") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"emphasis_from: {path} cannot be read as a confusion matrix ({one_line(error)})") from None
     shares = errors / np.maximum(1, counts.sum(1))
     return {name: float(1 + share / max(shares.max(), 1e-9)) for name, share in zip(header[1:], shares, strict=True)}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gfnet_pl.data.canvas import Canvas
-from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import Calibration, Rejection
-from gfnet_pl.files import replacing, sha256
+from gfnet_pl.files import read_json, reading, replacing, sha256
 from gfnet_pl.run.folder import ExportFolder, RunFolder, calibration_beside
 
 FORMAT = 1  # of export.json and of the graph's inputs and outputs
@@ -151,14 +151,12 @@ def read_export(folder: ExportFolder) -> Export | None:
     """
     if not folder.record.is_file():
         return None
-    try:
-        found = json.loads(folder.record.read_text(encoding="utf-8"))
+    with reading(folder.record, "run gfnet export again"):
+        found = read_json(folder.record)
         if found["description"]["format"] != FORMAT:
             raise ValueError(f"its format is {found['description']['format']}, not {FORMAT}")
         known = {name: found["description"][name] for name in (each.name for each in fields(Description))}
         return Export(**found | {"description": Description(**known)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder.record} cannot be read ({one_line(error)}); run gfnet export again") from None
 
 
 def export_of(run: RunFolder, folder: ExportFolder | None = None) -> Export | None:

@@ -4,7 +4,6 @@ Lightning writes the TensorBoard events there, and the checkpoints into its subf
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gfnet_pl.errors import UserError
+from gfnet_pl.files import read_json, reading
 from gfnet_pl.model.weights import WEIGHTS
 
 RUNS = Path("runs")
@@ -65,6 +65,11 @@ class RunFolder:
     def record(self) -> Path:
         """One entry per `gfnet fit` command that trained the run, see the module `record`."""
         return self.path / "run.json"
+
+    @property
+    def damaged_record(self) -> Path:
+        """A record that could not be read when the run went on."""
+        return self.path / "run.damaged.json"
 
     @property
     def splits(self) -> Path:
@@ -177,9 +182,10 @@ class RunFolder:
         there is neither: the folder is no run.
         """
         try:
-            started = json.loads(self.record.read_text(encoding="utf-8"))[-1]["started"]
-            return datetime.fromisoformat(started).astimezone(UTC)
-        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            with reading(self.record, ""):
+                started = read_json(self.record)[-1]["started"]
+                return datetime.fromisoformat(started).astimezone(UTC)
+        except UserError:
             last = self.checkpoint(LAST)
             return datetime.fromtimestamp(last.stat().st_mtime, UTC) if last.is_file() else None
 

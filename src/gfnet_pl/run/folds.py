@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gfnet_pl.data.splits import read_splits
-from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import Calibration, probabilities
 from gfnet_pl.evaluation.figures import Promise, SetFigures, Share, set_figures
-from gfnet_pl.files import replacing, sha256, write_rows
+from gfnet_pl.files import read_json, reading, replacing, sha256, write_rows
 from gfnet_pl.run.folder import LAST, RunFolder, all_runs
 from gfnet_pl.run.predictions import likeliest
 from gfnet_pl.run.record import read_sessions
@@ -142,16 +142,14 @@ def read_pooled(run: RunFolder) -> Pooled | None:
     Raises:
         UserError: They cannot be read.
     """
-    try:
-        found: dict[str, Any] = json.loads(run.folds.read_text(encoding="utf-8"))
+    if not run.folds.is_file():
+        return None
+    with reading(run.folds, "remove it"):
+        found: dict[str, Any] = read_json(run.folds)
         folds = [Share(**each) for each in found["folds"]]
         classes = {name: Share(**each) for name, each in found["classes"].items()}
         pooled = Pooled(**found | {"folds": folds, "classes": classes})
         return pooled if sha256(run.checkpoint(LAST)) in pooled.of.values() else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{run.folds} cannot be read ({one_line(error)}); remove it") from None
 
 
 def finished_fold(stage: str, config: str) -> RunFolder | None:
@@ -164,7 +162,11 @@ def _has_finished(run: RunFolder, config: str) -> bool:
         same = run.config.read_text(encoding="utf-8") == config
     except (OSError, ValueError):
         return False
-    return same and run.checkpoint(LAST).is_file() and read_sessions(run)[-1].get("state") == "finished"
+    return (
+        same
+        and run.checkpoint(LAST).is_file()
+        and any(session.get("state") == "finished" for session in read_sessions(run)[-1:])
+    )
 
 
 def pooled_table(pooled: Pooled, *, caption: str) -> Table:

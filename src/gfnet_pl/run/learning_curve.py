@@ -4,10 +4,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.figures import Promise
 from gfnet_pl.evaluation.intervals import paired
-from gfnet_pl.files import replacing
+from gfnet_pl.files import read_json, reading, replacing
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.results import Results
 
@@ -133,11 +133,9 @@ def read_learning_curve(run: RunFolder) -> LearningCurve | None:
     Raises:
         UserError: It cannot be read.
     """
-    try:
-        found: dict[str, Any] = json.loads(run.learning_curve.read_text(encoding="utf-8"))
+    if not run.learning_curve.is_file():
+        return None
+    with reading(run.learning_curve, "remove it"):
+        found: dict[str, Any] = read_json(run.learning_curve)
         points = [Point(**each | {"sets": {k: tuple(v) for k, v in each["sets"].items()}}) for each in found["points"]]
         return LearningCurve(**found | {"points": points, "gain": tuple(found["gain"])})
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{run.learning_curve} cannot be read ({one_line(error)}); remove it") from None

@@ -1,7 +1,5 @@
 """`gfnet runs`: the runs in ./runs, the newest first. It loads neither torch nor Lightning, and answers at once."""
 
-import csv
-import json
 import os
 import platform
 import re
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gfnet_pl.errors import OneLineParser, UserError
-from gfnet_pl.files import read_arrays, read_rows, sha256
+from gfnet_pl.files import read_arrays, read_json, read_rows, reading, sha256
 from gfnet_pl.messages import columns_of, printable
 from gfnet_pl.run.folder import RUNS, RunFolder
 from gfnet_pl.run.record import read_sessions
@@ -53,7 +51,7 @@ def run_runs(args: list[str]) -> None:
     """Runs `gfnet runs` and prints a line per run.
 
     Raises:
-        UserError: The command line is wrong, there is no run, or a record cannot be read.
+        UserError: The command line is wrong, or there is no run.
     """
     OneLineParser("gfnet runs", description="List the runs in ./runs, the newest first.").parse_args(args)
     if not (runs := list_runs()):
@@ -62,11 +60,7 @@ def run_runs(args: list[str]) -> None:
 
 
 def list_runs() -> list[Listed]:
-    """Reads all runs below ./runs, the newest first.
-
-    Raises:
-        UserError: A run's record cannot be read.
-    """
+    """Reads all runs below ./runs, the newest first. Of one whose record is damaged, little is known."""
     found = [RunFolder(path) for path in RUNS.glob("*/*") if RunFolder(path).record.is_file()]
     return sorted(map(_listed, found), key=lambda run: run.started, reverse=True)
 
@@ -114,14 +108,18 @@ def _listed(run: RunFolder) -> Listed:
     best = last.get("best") or {}
     return Listed(
         folder=run,
-        started=datetime.fromisoformat(last.get("started", "1970-01-01T00:00:00+00:00")).astimezone(UTC),
+        started=run.trained() or datetime.fromtimestamp(0, UTC),
         data="hand signs (synthetic)" if str(last.get("data", "")).startswith("embedded") else last.get("data", "?"),
-        epochs=epochs,
+        epochs=epochs if isinstance(epochs, int) else None,
         max_epochs=total,
-        val=best.get("val_accuracy", tested.get("val", _last_validation(run))),
-        unseen=tested.get("unseen"),
-        state=last.get("state") or _state(last, epochs, total),
+        val=_share(best.get("val_accuracy", tested.get("val", _last_validation(run)))),
+        unseen=_share(tested.get("unseen")),
+        state=str(last.get("state") or "") or _state(last, epochs, total),
     )
+
+
+def _share(value: object) -> float | None:
+    return value if isinstance(value, float | int) else None
 
 
 def _state(session: dict[str, Any], epochs: int | None, total: int | None) -> str:
@@ -156,25 +154,26 @@ def _drawn_epochs(run: RunFolder) -> int | None:
     """Finished epochs, of which each has left a drawing of the filters."""
     try:
         return int(read_arrays(run.filters)["epochs"][-1])
-    except (OSError, UserError, KeyError, IndexError):
+    except (UserError, LookupError, TypeError, ValueError):
         return None
 
 
 def _last_validation(run: RunFolder) -> float | None:
     try:
-        with run.confusion.open(newline="", encoding="utf-8") as file:
+        with reading(run.confusion, ""), run.confusion.open(newline="", encoding="utf-8") as file:
             counts = np.array([row[1:] for _, row in read_rows(file)][1:], np.int64)
-        return float(counts.trace() / counts.sum()) if counts.size else None
-    except (OSError, ValueError, csv.Error):
+            return float(counts.trace() / counts.sum()) if counts.any() else None
+    except UserError:
         return None
 
 
 def _tested(run: RunFolder) -> dict[str, float]:
     """Accuracy by set, of the last test; none if the tested checkpoint has been replaced since."""
     try:
-        record = json.loads(run.metrics.read_text(encoding="utf-8"))
-        if sha256(run.checkpoint(Path(record["checkpoint"]["path"]).name)) != record["checkpoint"]["sha256"]:
-            return {}
-        return {name: each["accuracy"]["share"] for name, each in record["sets"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
+        with reading(run.metrics, ""):
+            record = read_json(run.metrics)
+            sets = {name: each["accuracy"]["share"] for name, each in record["sets"].items()}
+            tested = run.checkpoint(Path(record["checkpoint"]["path"]).name)
+            return sets if sha256(tested) == record["checkpoint"]["sha256"] else {}
+    except UserError:
         return {}

@@ -4,14 +4,12 @@ A net learns wrong labels last, picture by picture, and in the end it may know t
 the loss of the finished net but the mean over all of training (O2U-Net, Huang et al. 2019; docs/report.md has figures).
 """
 
-import csv
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import read_records, replacing, write_rows
+from gfnet_pl.files import read_records, reading, replacing, write_rows
 from gfnet_pl.run.folder import RunFolder
 
 _DEVIATIONS = 6  # from the median: with 3 % of the labels wrong, 80 to 100 % of those beyond were wrong ones
@@ -57,11 +55,8 @@ def read_losses(run: RunFolder) -> list[PictureLoss]:
     Raises:
         UserError: It cannot be read.
     """
-    try:
-        with run.losses.open(newline="", encoding="utf-8") as file:
-            rows = list(read_records(file))
-        return [PictureLoss(r["path"], r["label"], float(r["loss"]), int(r["times"]), r["instead"]) for r in rows]
-    except FileNotFoundError:
+    if not run.losses.is_file():
         return []
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UserError(f"{run.losses} cannot be read ({one_line(error)}); remove it") from None
+    with reading(run.losses, "remove it"), run.losses.open(newline="", encoding="utf-8") as file:
+        rows = list(read_records(file))
+        return [PictureLoss(r["path"], r["label"], float(r["loss"]), int(r["times"]), r["instead"]) for r in rows]

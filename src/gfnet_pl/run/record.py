@@ -3,8 +3,8 @@
 A session is one `gfnet fit` command. A resumed run has several.
 """
 
-import csv
 import json
+import logging
 import os
 import platform
 import shlex
@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.data.splits import write_splits
-from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import read_records, replacing, write_rows
+from gfnet_pl.errors import UserError
+from gfnet_pl.files import read_json, read_records, reading, replacing, write_rows
 from gfnet_pl.processes import cores
 from gfnet_pl.run.folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 _PACKAGES = ("gfnet_pl", "torch", "lightning", "torchmetrics", "jsonargparse", "numpy", "pillow")
 
@@ -77,15 +79,16 @@ def write_record(
         pictures: The pictures with their splits and groups; None leaves the splits as they are written.
         left_out: (path, reason) of each file in the data that is not used.
 
-    Raises:
-        UserError: The earlier record cannot be read.
     """
     if pictures is not None:
         write_splits(run.splits, pictures)
     if left_out:
         with replacing(run.left_out) as file:
             write_rows(file, [("path", "reason"), *left_out])
-    sessions = [*read_sessions(run), session]
+    earlier = read_sessions(run)
+    if not earlier and run.record.is_file():
+        os.replace(run.record, run.damaged_record)
+    sessions = [*earlier, session]
     with replacing(run.record) as file:
         file.write(json.dumps(sessions, indent=2) + "\n")
 
@@ -96,9 +99,6 @@ def end_session(run: RunFolder, facts: dict[str, Any]) -> None:
     Args:
         run: The run. Without a record, nothing is written.
         facts: Plain values that JSON can store.
-
-    Raises:
-        UserError: The record cannot be read.
     """
     if sessions := read_sessions(run):
         sessions[-1] |= facts
@@ -107,17 +107,24 @@ def end_session(run: RunFolder, facts: dict[str, Any]) -> None:
 
 
 def read_sessions(run: RunFolder) -> list[dict[str, Any]]:
-    """Reads the entries of a run's record. Without a record, the list is empty.
+    """Reads the entries of a run's record. The list is empty without a record, and with a damaged one, which is told.
 
-    Raises:
-        UserError: The record cannot be read.
+    Nothing but what people read about a run stands there, so that a run goes on without.
     """
-    try:
-        sessions: list[dict[str, Any]] = json.loads(run.record.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not run.record.is_file():
         return []
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run.record} cannot be read ({one_line(error)}); repair or remove it") from None
+    try:
+        with reading(run.record, "what it says about the run is left out"):
+            sessions: list[dict[str, Any]] = read_json(run.record)
+            for session in sessions:
+                datetime.fromisoformat(session["started"])
+                if not isinstance(session.get("data", ""), str) or not isinstance(session.get("best") or {}, dict):
+                    raise ValueError("an entry is of other types")
+            if not isinstance(sessions, list):
+                raise ValueError("it is no list")
+    except UserError as error:
+        log.warning("%s", error)
+        return []
     return sessions
 
 
@@ -130,11 +137,8 @@ def read_counts(splits: Path) -> tuple[dict[str, int], dict[str, int]]:
     Raises:
         UserError: The run's splits cannot be read.
     """
-    try:
-        with splits.open(newline="", encoding="utf-8") as file:
-            cells = Counter((row["split"], row["label"]) for row in read_records(file))
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise UserError(f"{splits} cannot be read ({one_line(error)})") from None
+    with reading(splits, "put it back"), splits.open(newline="", encoding="utf-8") as file:
+        cells = Counter((row["split"], row["label"]) for row in read_records(file))
     sizes: Counter[str] = Counter()
     for (split, _), count in cells.items():
         sizes[split] += count

@@ -7,7 +7,6 @@
   `best.calibration.npz`: what was learned, see `evaluation.familiarity`.
 """
 
-import csv
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gfnet_pl.data.manifest import Picture
-from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import (
     FEWEST_TO_FIT,
     Calibration,
@@ -33,11 +32,12 @@ from gfnet_pl.evaluation.calibration import (
 )
 from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.evaluation.figures import Gap, People, SetFigures, gap, set_figures
-from gfnet_pl.files import read_records, replacing, sha256, write_rows
+from gfnet_pl.files import read_json, read_records, reading, replacing, sha256, write_rows
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, learned_beside, run_of
 from gfnet_pl.run.predictions import likeliest
 
+_AGAIN = "run gfnet test again"
 _LEARNED = "learned"  # no set has this name
 _COLUMNS = ("path", "split", "group", "label", "prediction", "probability", "top3")
 
@@ -325,11 +325,11 @@ def read_metrics(run: RunFolder) -> dict[str, Any]:
     """Reads the stored figures, as plain values.
 
     Raises:
-        OSError: The file cannot be read.
-        ValueError: The file is not JSON.
+        UserError: The file cannot be read.
     """
-    record: dict[str, Any] = json.loads(run.metrics.read_text(encoding="utf-8"))
-    return record
+    with reading(run.metrics, _AGAIN):
+        record: dict[str, Any] = read_json(run.metrics)
+        return record
 
 
 def read_results(run: RunFolder) -> Results | None:
@@ -340,41 +340,43 @@ def read_results(run: RunFolder) -> Results | None:
     """
     if not run.metrics.is_file():
         return None
-    try:
-        record = read_metrics(run)
+    record = read_metrics(run)
+    with reading(run.metrics, _AGAIN):
         number = {name: place for place, name in enumerate(record["classes"])}
         rows: dict[str, list[Picture]] = {name: [] for name in record["sets"]}
-        with run.predictions.open(newline="", encoding="utf-8") as file:
-            for row in read_records(file):
-                rows[row["split"]].append(Picture(row["path"], row["label"], row["split"], row["group"]))
-        with np.load(run.outputs, allow_pickle=False) as arrays:
-            sets = {
-                name: SetResults(
-                    pictures=pictures,
-                    labels=np.array([number[picture.label] for picture in pictures], np.int64),
-                    logits=arrays[f"{name}/logits"],
-                    features=arrays[f"{name}/features"],
-                )
-                for name, pictures in rows.items()
-            }
-            learned = None  # in a run of version 0.1.0
-            if f"{_LEARNED}/means" in arrays:
-                learned = Familiarity(arrays[f"{_LEARNED}/means"], arrays[f"{_LEARNED}/whitening"])
-        if not all(each.is_whole for each in sets.values()):
-            raise ValueError(f"{run.predictions.name} and {run.outputs.name} are of different tests")
-        return Results(
-            classes=record["classes"],
-            checkpoint=record["checkpoint"],
-            source=record["source"],
-            root=record["root"],
-            known=record["known"],
-            sets=sets,
-            learned=learned,
-        )
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UserError(
-            f"{run.path}: what gfnet test left there cannot be read ({one_line(error)}); run gfnet test again"
-        ) from None
+        checkpoint = {"stage": None, "epochs": 0} | record["checkpoint"]
+        if not (isinstance(checkpoint["path"], str) and isinstance(checkpoint["sha256"], str)):
+            raise ValueError("it does not say which checkpoint was tested")
+        if not isinstance(record["source"], str) or not isinstance(record["root"], str | None) or not number:
+            raise ValueError("it does not say what was tested on")
+        known = [name for name in record["known"] if name in rows]
+    with reading(run.predictions, _AGAIN), run.predictions.open(newline="", encoding="utf-8") as text:
+        for row in read_records(text):
+            rows[row["split"]].append(Picture(row["path"], row["label"], row["split"], row["group"]))
+        labels = {
+            name: np.array([number[picture.label] for picture in pictures], np.int64) for name, pictures in rows.items()
+        }
+    with reading(run.outputs, _AGAIN), run.outputs.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        sets = {
+            name: SetResults(pictures, labels[name], arrays[f"{name}/logits"], arrays[f"{name}/features"])
+            for name, pictures in rows.items()
+        }
+        learned = None  # in a run of version 0.1.0
+        if f"{_LEARNED}/means" in arrays:
+            learned = Familiarity(arrays[f"{_LEARNED}/means"], arrays[f"{_LEARNED}/whitening"])
+        if not all(
+            each.is_whole and len(each.labels) and each.logits.shape[1] == len(number) for each in sets.values()
+        ):
+            raise ValueError(f"{run.predictions.name} is of another test")
+    return Results(
+        classes=record["classes"],
+        checkpoint=checkpoint,
+        source=record["source"],
+        root=record["root"],
+        known=known,
+        sets=sets,
+        learned=learned,
+    )
 
 
 def read_calibration(checkpoint: Path) -> Calibration | None:
@@ -386,22 +388,32 @@ def read_calibration(checkpoint: Path) -> Calibration | None:
     file = calibration_beside(checkpoint)
     if not file.is_file():
         return None
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+    with reading(file, "remove it, or run gfnet test again"):
+        found = read_json(file)
         if found["sha256"] != sha256(checkpoint):
             return None
-        return Calibration(
+        calibration = Calibration(
             temperature=float(found["temperature"]),
             rejections=[Rejection(**each) for each in found["rejections"]],
             new_groups=int(found.get("new_groups", 0)),  # absent in version 0.1.0, as is the next one
-            familiarity=_read_learned(checkpoint, found) if found.get("familiar_within") is not None else None,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} cannot be read ({one_line(error)}); remove it, or run gfnet test again") from None
-
-
-def _read_learned(checkpoint: Path, calibration: dict[str, Any]) -> Familiarity:
-    with np.load(learned_beside(checkpoint), allow_pickle=False) as arrays:
-        if str(arrays["sha256"]) != calibration["sha256"]:
-            raise ValueError(f"{learned_beside(checkpoint).name} is of other weights")
-        return Familiarity(arrays["means"], arrays["whitening"], float(calibration["familiar_within"]))
+        if not calibration.temperature > 0:
+            raise ValueError(f"its temperature is {calibration.temperature}")
+        for rate, threshold in calibration.rejections:
+            if not 0 <= rate <= 1 or not (threshold is None or 0 <= threshold <= 1):
+                raise ValueError("a threshold is no probability")
+        within = None if found.get("familiar_within") is None else float(found["familiar_within"])
+    if within is None:
+        return calibration
+    learned = learned_beside(checkpoint)
+    with (
+        reading(learned, "run gfnet test again"),
+        learned.open("rb") as opened,
+        np.load(opened, allow_pickle=False) as arrays,
+    ):
+        if str(arrays["sha256"]) != found["sha256"]:
+            raise ValueError("it is of other weights")
+        means, whitening = arrays["means"], arrays["whitening"]
+        if not (means.shape[1] == whitening.shape[0] == whitening.shape[1] and np.isfinite(means @ whitening).all()):
+            raise ValueError("its arrays do not fit")
+        return calibration._replace(familiarity=Familiarity(means, whitening, within))

@@ -4,6 +4,7 @@ Only the first device writes to TensorBoard, and it does not write during Lightn
 is the epoch, as for the scores. All this takes little time: `benchmarks/dashboard.py` measures it.
 """
 
+import logging
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
@@ -17,15 +18,18 @@ from torch.utils.tensorboard.summary import hparams
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import EVALUATED, SPLITS
+from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import Floats
 from gfnet_pl.evaluation.filters import magnitude
-from gfnet_pl.files import read_arrays, replacing
+from gfnet_pl.files import read_arrays, reading, replacing
 from gfnet_pl.run.curves import TAGS
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.training.classifier import GFNetClassifier, SetMetrics
 from gfnet_pl.training.drawings import bars, filters, grid, history, short
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.validation_pages import ValidationPages
+
+log = logging.getLogger(__name__)
 
 _CHARTS = {
     "training against validation": {
@@ -182,9 +186,13 @@ class Filters(Callback):
     def _keep(self, now: Floats, *, epoch: int) -> None:
         epochs, magnitudes = np.empty(0, np.int64), np.empty((0, *now.shape), np.float32)
         if epoch and self._file.is_file():
-            kept = read_arrays(self._file)
-            earlier = kept["epochs"] < epoch  # after resuming from an older checkpoint, later ones come again
-            epochs, magnitudes = kept["epochs"][earlier], kept["magnitude"][earlier]
+            try:
+                with reading(self._file, "its curve begins again"):
+                    kept = read_arrays(self._file)
+                    earlier = kept["epochs"] < epoch  # after resuming from an older checkpoint, later ones come again
+                    epochs, magnitudes = kept["epochs"][earlier], kept["magnitude"][earlier].reshape(-1, *now.shape)
+            except UserError as error:
+                log.warning("%s", error)
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self._file, "wb") as file:
             np.savez(
