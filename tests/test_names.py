@@ -1,6 +1,5 @@
 """Whatever a class, a file or a group is called: it is trained on, and every file and page of the run has its name."""
 
-import csv
 import json
 import re
 from itertools import pairwise
@@ -14,6 +13,7 @@ from trees import manifest
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.splits import read_splits
+from gfnet_pl.files import read_records
 from gfnet_pl.messages import printable
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder
@@ -69,14 +69,14 @@ def test_every_name_survives_training_test_report_and_prediction(named, workplac
     events = EventAccumulator(str(run.path)).Reload()
     tags = {tag.removeprefix("val_curve/") for tag in events.Tags()["tensors"] if tag.startswith("val_curve/")}
     assert tags == set(NAMES)
-    # and the table of a prediction, whose file has them as they are
+    # and the table of a prediction, in whose file formulas are disarmed
     capsys.readouterr()
     assert main(["predict", *QUIET, str(named.parent / "*/0.png")]) == 0
     assert main(["predict", *QUIET, str(named.parent / "0/*.png"), "--out=few.csv"]) == 0
     out = capsys.readouterr()
     assert "\x1b" not in out.out + out.err
     with open("predictions.csv", newline="", encoding="utf-8") as file:
-        assert {row["prediction"] for row in csv.DictReader(file)} <= set(NAMES)
+        assert {row["prediction"] for row in read_records(file)} <= set(NAMES)
 
 
 def test_the_table_of_a_prediction_has_the_next_classes_whatever_they_are_called(tmp_path):
