@@ -97,6 +97,6 @@ def _times(runtime: Runtime, images: Images, seconds: float) -> list[float]:
 def _peak_memory() -> int:
     status = Path("/proc/self/status")  # getrusage would also count the parent, from which this process came
     if status.is_file():
-        lines = [line.split() for line in status.read_text().splitlines()]
+        lines = [line.split() for line in status.read_text(encoding="utf-8").splitlines()]
         return next((1024 * int(words[1]) for words in lines if words[:1] == ["VmHWM:"]), 0)
     return 0
