@@ -17,7 +17,7 @@ def parsers():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GFNetCLI, "parse_arguments", lambda *_: (_ for _ in ()).throw(InterruptedError))
         with pytest.raises(InterruptedError):
-            cli.__init__(["fit"], ["fit"])
+            cli.__init__(["fit"], ["fit"], None, None)  # nothing runs, so nothing is to stop
     return cli._subcommand_parsers
 
 
