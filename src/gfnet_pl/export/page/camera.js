@@ -94,6 +94,7 @@ async function startCamera() {
   byId("webcam").textContent = "Stop the webcam";
   if (byId("writing")) byId("writing").hidden = false;
   setBox(place.x, place.y, place.height);
+  if (matchMedia("(max-width: 46rem)").matches) byId("input").scrollIntoView(); // so that a phone shows what it says, too
   watch(stream).catch((error) => {
     stopCamera();
     trouble(`The net stopped (${error.message}). Open the page again.`);

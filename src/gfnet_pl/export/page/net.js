@@ -54,14 +54,19 @@ class Net {
     if (limit !== null && distance && !(distance[0] <= limit)) return said(false, "This is unlike the pictures that it learned from.");
     const { threshold, error_rate: rate } = thresholds[0];
     if (threshold === null) return said(null, `No probability is high enough to promise that at most ${100 * rate} % are wrong.`);
-    if (!(probability >= threshold)) return said(false, `${percent(probability)} is too little: it accepts from ${percent(threshold)} on.`);
+    if (!(probability >= threshold)) {
+      const digits = [0, 1, 2, 3].find((count) => percent(probability, count) !== percent(threshold, count)) ?? 4;
+      return said(false, `${percent(probability, digits)} is too little: it accepts from ${percent(threshold, digits)} on.`);
+    }
     return said(true, `Accepted: of those accepted, at most ${100 * rate} % are wrong, ${this.described.calibrated}.`);
   }
 }
 
-function percent(share) {
-  const whole = Math.round(100 * share);
-  return `${share < 1 && whole === 100 ? "over 99" : share > 0 && whole === 0 ? "under 1" : whole}\u00a0%`;
+// "98 %", and never "100 %" or "0 %" of what is a little less or more.
+function percent(share, digits = 0) {
+  const shown = (100 * share).toFixed(digits), step = 10 ** -digits;
+  if (share < 1 && Number(shown) === 100) return `over ${(100 - step).toFixed(digits)}\u00a0%`;
+  return `${share > 0 && Number(shown) === 0 ? `under ${step.toFixed(digits)}` : shown}\u00a0%`;
 }
 
 // Runs the pictures that came with the net: the outputs must be those of PyTorch, and their files must become their pixels.
