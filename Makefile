@@ -28,7 +28,7 @@ fit: setup
 	$(BIN)/gfnet test
 	$(BIN)/gfnet report
 	$(BIN)/python benchmarks/seeds.py check
-	@echo "use it elsewhere: $(BIN)/gfnet export (docs/export.md)"
+	@echo "try it before a webcam, and use it elsewhere: $(BIN)/gfnet export --page (docs/export.md)"
 
 notebooks: setup
 	rm -rf docs/notebooks/*_files
