@@ -152,7 +152,7 @@ def _numbers(values: npt.NDArray[np.float32]) -> list[float]:
 
 
 def _title(described: Description) -> str:
-    return "Hand signs, read in your browser" if described.synthetic else f"What is on it? {described.source}"
+    return "Hand signs, read in your browser" if described.synthetic else f"{described.source}: what is on it?"
 
 
 def _about(described: Description) -> str:
@@ -186,7 +186,7 @@ def _warning(described: Description) -> str:
 
 def _examples(described: Description, vectors: Vectors) -> str:
     new = next(iter(described.accuracy.values()), {}).get("people") == People.NEW.value
-    whose = "of people that it never saw in training" if new else "of its own sets"
+    whose = "of people that it never saw in training" if new else "of the data that it was tested on"
     return (
         f"These {len(vectors.paths)} came with it: they are {whose}, and with them it tested itself on opening. "
         "A question mark: it is not sure. Yours come first."
@@ -201,7 +201,7 @@ def _trust(described: Description) -> list[str]:
     whose = {
         People.NEW.value: "people that it never saw",
         People.SAME.value: "people that it saw in training, on other pictures of them",
-        People.UNKNOWN.value: "pictures that it never saw; whether it saw the people on them is not known",
+        People.UNKNOWN.value: "pictures that it never saw, of people whom it may have seen",
     }
     name, trusted = next(iter(described.accuracy.items()))
     words = f"On {whose[trusted['people']]} ({name}), it is right for {_percent(trusted['share'])} of "

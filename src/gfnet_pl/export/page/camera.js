@@ -11,6 +11,7 @@ const NO_CAMERA = {
 // The part of the picture that the net sees: its middle and its height, in shares of the picture's width and height.
 const place = { x: 0.5, y: 0.5, height: 0.8 };
 let stream = null;
+const HINT = byId("speed").textContent;
 
 const video = byId("video"), box = byId("box"), scene = byId("scene");
 const sheet = typeof OffscreenCanvas === "undefined" ? null : new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
@@ -135,7 +136,7 @@ function stopCamera() {
   scene.hidden = true;
   byId("hint").hidden = false;
   byId("webcam").textContent = "Start the webcam";
-  byId("speed").textContent = "";
+  byId("speed").textContent = HINT;
 }
 
 byId("webcam").addEventListener("click", () => (stream ? stopCamera() : startCamera()));

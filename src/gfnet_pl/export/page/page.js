@@ -56,9 +56,9 @@ function trouble(sentence) {
   byId("trouble").hidden = !sentence;
 }
 
-// One picture of the shelf: its levels, what the net says, and the file, if it has one.
+// One picture of the shelf: its levels, what the net says, and the file, if it has one that the browser can show.
 async function added({ levels, verdict, name, file }, first) {
-  file ||= await new Promise((resolve) => draw(make("canvas"), levels).toBlob(resolve));
+  const small = await new Promise((resolve) => draw(make("canvas"), levels).toBlob(resolve));
   const { label, accepted } = verdict;
   const button = make("button", { type: "button", title: name }, draw(make("canvas"), levels),
     make("span", { textContent: accepted === false ? `${label}?` : label, className: accepted === false ? "unsure" : "" }));
@@ -66,14 +66,21 @@ async function added({ levels, verdict, name, file }, first) {
   button.addEventListener("click", () => {
     stopCamera();
     for (const each of byId("shelf").children) each.setAttribute("aria-pressed", String(each === button));
-    URL.revokeObjectURL(byId("picture").src);
-    Object.assign(byId("picture"), { src: URL.createObjectURL(file), alt: name, hidden: false });
+    view(file || small, small, name);
     byId("hint").hidden = true;
     show(levels, verdict, name);
     byId("said").textContent = `${name}: ${inWords(verdict)}`;
   });
   byId("shelf")[first ? "prepend" : "append"](button);
   return button;
+}
+
+// A picture on the stage; another one if the browser cannot show it.
+function view(blob, instead, name) {
+  const picture = byId("picture");
+  URL.revokeObjectURL(picture.src);
+  picture.onerror = blob === instead ? null : () => view(instead, instead, name);
+  Object.assign(picture, { src: URL.createObjectURL(blob), alt: name, hidden: false });
 }
 
 let queue = Promise.resolve(); // one file after another, in the order in which they came

@@ -4,7 +4,7 @@ function said(found) {
   const words = [`Self-test passed: ${vectors.length} pictures, outputs within ${Number(found.outputs.toPrecision(1))} of PyTorch's`];
   if (found.files) words.push(found.levels ? `their files decoded within ${found.levels} grey levels` : "their files decoded to the same levels");
   if (found.changed) words.push(`which changes the class of ${found.changed}`);
-  if (found.unread) words.push(`${found.unread} files of a format that this browser does not read`);
+  if (found.unread) words.push(`${found.unread} in a format that this browser does not read`);
   return `${words.join(", ")}.`;
 }
 
