@@ -189,3 +189,23 @@ def test_a_small_file_of_a_large_picture_is_refused_before_it_takes_memory(tmp_p
     Image.new("1", (8000, 8000)).save(path, lossless=True, method=0)
     with pytest.raises(decode.BrokenPicture, match="more than 40 million pixels"):
         decode.read_picture(path, Canvas(8, 8))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        *(("data", key, "x") for key in ("batch_size", "val_fraction", "unseen_groups")),
+        *(
+            ("data", "root", -1),
+            ("data", "root", []),
+            ("trainer", "gradient_clip_val", "x"),
+            (None, "seed_everything", "x"),
+        ),
+    ],
+)
+def test_a_setting_of_another_type_is_one_line(theirs, capsys, section, key, value):
+    config = theirs["gfnet_pl"]["config"]
+    (config[section] if section else config)[key] = value
+    torch.save(theirs, LAST)
+    assert main(["fit", *QUIET, "--stage=base", "--ckpt_path=last.ckpt", "--trainer.max_steps=7"]) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err

@@ -206,6 +206,8 @@ def _is_taken(key: str, value: object) -> bool:
             return isinstance(value, bool)  # trainer.logger false
         if isinstance(value, str):
             return bool(_PLAIN_NAME.fullmatch(value))
+    if key in ("data.root", "data.emphasis_from", "ckpt_path"):  # they are used before a parser has checked their type
+        return isinstance(value, str | None)
     if key == "data.class_emphasis" and isinstance(value, dict):
         return all(isinstance(name, str) and isinstance(factor, int | float) for name, factor in value.items())
     if isinstance(value, list | tuple):

@@ -188,7 +188,9 @@ class GFNetCLI(LightningCLI):
                 self.stage = said.get("stage") or self.checkpoint.stage or self.stage
                 self.other_data = subcommand != "predict" and is_other_data(self.checkpoint, said)
                 taken = settings_from(self.checkpoint, subcommand, said, self.stage)
-                subparser.set_defaults({key: value for key, value in taken.items() if key in known})
+                taken_here = {key: value for key, value in taken.items() if key in known}
+                _check_types(subparser, taken_here, self.checkpoint, known)
+                subparser.set_defaults(taken_here)
             configs = any(word.partition("=")[0] == "--config" for word in words)
             if subcommand == "fit" and said.get("data.root") and not configs and self._begins_with_these(said):
                 found = survey(said["data.root"], said.get("data.classes"), said.get("data.group_by"))
@@ -450,6 +452,19 @@ class GFNetCLI(LightningCLI):
         assert self.checkpoint is not None  # as in _evaluated
         first = self.trainer.is_global_zero
         return Outcome(self.checkpoint, self.outputs, self.datamodule, self.other_data, first)
+
+
+def _check_types(
+    parser: LightningArgumentParser, settings: dict[str, Any], checkpoint: Checkpoint, known: list[str]
+) -> None:
+    """Raises UserError if a setting of a checkpoint is of another type than its option: defaults are not checked."""
+    given: Any = Namespace()  # type: ignore[no-untyped-call]
+    for key, value in settings.items():
+        given[key] = value
+    try:
+        parser.parse_object(given, defaults=False)
+    except ArgumentError as error:
+        raise UserError(f"{checkpoint.path}: {of_parser(error, known)}") from None
 
 
 def _refuse_empty(said: dict[str, Any]) -> None:
