@@ -254,7 +254,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(workplace, 
 @pytest.mark.parametrize("content", [b"", b"PK", b"garbage"])
 def test_a_damaged_file_of_arrays_is_named(tmp_path, content):
     (tmp_path / "filters.npz").write_bytes(content)
-    with pytest.raises(UserError, match=r"filters\.npz is damaged \(.*\): remove it$"):
+    with pytest.raises(UserError, match=r"filters\.npz cannot be read \(.*\); remove it$"):
         read_arrays(tmp_path / "filters.npz")
 
 

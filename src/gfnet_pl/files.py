@@ -183,6 +183,8 @@ def reading(path: Path, then: str) -> Iterator[None]:
         *(AssertionError, csv.Error, zipfile.BadZipFile, zlib.error),
     ) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else one_line(error)
+        if "allow_pickle" in reason:  # NumPy's advice on what is no array: nobody should follow it
+            reason = "it holds no plain arrays"
         raise UserError(f"{path} cannot be read ({reason}); {then}") from None
 
 
