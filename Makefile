@@ -10,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MINIMUM := .venv-minimum
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile # each test runs on one thread
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist worksteal # each test runs on one thread
 
 .PHONY: setup fit notebooks bench test test-minimum runtime constraints
 
