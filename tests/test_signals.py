@@ -33,6 +33,16 @@ def saved(path=LAST):
     return torch.load(path, weights_only=True)
 
 
+@pytest.fixture(autouse=True)
+def usual_handlers():
+    """A shell lets what it runs in the background ignore some signals, and the suite may be that."""
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def send(monkeypatch):
     """Sends signals in the midst of a step, or of a validation after it."""

@@ -100,6 +100,8 @@ def test_a_kill_while_saving_leaves_a_whole_checkpoint_and_at_most_one_part(tmp_
     for _ in range(20):
         child = multiprocessing.get_context("fork").Process(target=keep_saving, args=(file,))
         child.start()
+        while not file.is_file():  # the first save, on a busy machine too
+            time.sleep(0.01)
         time.sleep(0.05 + 0.1 * rng.random())
         child.kill()
         child.join()
