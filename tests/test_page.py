@@ -5,15 +5,14 @@ import hashlib
 import html
 import io
 import json
-import os
-import shutil
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from browsing import chromium, needs_browser, opens
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import read_picture
@@ -28,15 +27,13 @@ from gfnet_pl.hand_signs import drawing
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.run.export import FORMAT, Description
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 LETTERS = ["A", "B", "L", "Nothing", "Space"]
 CANVAS = Canvas(32, 32)
 SIGNER = 40
 FILMED = ["L", "Nothing", "B", "Space"]
 TIMES = 24  # a frame is shown, at 20 per second
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="Chromium is not installed")
+pytestmark = needs_browser
 
 
 def png(pixels):
@@ -134,22 +131,14 @@ def browser(tmp_path_factory):
             luma = np.rint(16 + scene * 219 / 255).astype(np.uint8).tobytes()
             stream.write((b"FRAME\n" + luma + bytes([128]) * (120 * 160 // 2)) * TIMES)
     flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with sync_playwright() as playwright:
-        flags += [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with chromium(*flags, f"--use-file-for-fake-video-capture={film}") as browser:
         yield browser
-        browser.close()
 
 
 def opened(browser, file, before="", **options):
     page = browser.new_context(offline=True, **options).new_page()
     page.add_init_script(before)
-    page.set_default_timeout(120_000)  # a busy machine is slow
-    page.said = []
-    page.on("console", lambda message: page.said.append(message.text))
-    page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("request", lambda asked: page.said.append(asked.url) if asked.url.startswith("http") else None)
-    page.goto(file.as_uri())
+    opens(page, file)
     page.locator("body[data-ready], .check.bad").first.wait_for()
     return page
 

@@ -1,49 +1,35 @@
 """The report in headless Chromium (Debian's package chromium), as a person opens it: by its file, without a network."""
 
-import os
 import re
-import shutil
 import string
 import zlib
 from itertools import product
 
 import numpy as np
 import pytest
+from browsing import chromium, needs_browser, opens
 from conftest import QUIET, TINY_NET
-from playwright.sync_api import sync_playwright
 from test_report import RUN, made, run  # noqa: F401  (fixtures)
 from trees import write_grey
 
 from gfnet_pl.cli import main
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 SCREENS = 3  # high, at most, is a section
 SMALLEST = 11  # pixels, of a text
 
-# Only outside of CI, which installs it: who has no browser can still run the other tests.
-pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="Chromium is not installed")
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def opened(browser, file, size):
     width, height = SIZES[size]
-    page = browser.new_page(viewport={"width": width, "height": height})
-    page.set_default_timeout(120_000)  # a busy machine is slow
-    page.said = []
-    page.on("console", lambda message: page.said.append(message.text))
-    page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("request", lambda asked: page.said.append(asked.url) if asked.url.startswith("http") else None)
-    page.goto(file.as_uri())
-    return page
+    return opens(browser.new_page(viewport={"width": width, "height": height}), file)
 
 
 def flat(points):
