@@ -56,13 +56,7 @@ def export_run(run: RunFolder, folder: ExportFolder, *, data: str | None, max_dr
     with _aside(folder) as aside:
         reference.vectors.write(aside.vectors)
         exported = Exported(checkpoint.net(), calibration)
-        write_weights(
-            aside.weights,
-            exported.net,
-            checkpoint.arguments,
-            checkpoint.classes,
-            exported.learned,  # what it learned
-        )
+        write_weights(aside.weights, exported.net, checkpoint.arguments, checkpoint.classes, exported.learned)
         description = describe(run, checkpoint, calibration, sha256(aside.weights))
         write_onnx(aside.onnx, exported, description)
         own = check_own(reference)
