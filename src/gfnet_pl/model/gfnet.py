@@ -10,6 +10,7 @@ Axes: B images, H x W tokens, N = H * W, C channels.
 import math
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
@@ -47,19 +48,17 @@ class PatchEmbed(nn.Module):
 
 
 def conv_stem(in_channels: int, dim: int, patch_size: int) -> nn.Sequential:
-    """Convolutions whose strides multiply to the patch size: 4 in the first if that is 8 or more, else 2.
+    """3 x 3 convolutions that each halve height and width, down to one token per patch.
 
-    After Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021. They look beyond the patch, and
-    learn from few pictures and few people what edges and strokes are; docs/robust.md has the gain. The batch
-    normalisation is essential: in trials without it, or with one over the channels of each image, the gain was gone.
+    Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021. They look beyond the patch, and learn
+    from few pictures and few people what edges and strokes are; docs/robust.md has the gain. The batch normalisation is
+    essential: in trials without it, or with one over the channels of each image, the gain was gone.
     """
     halvings = patch_size.bit_length() - 1
-    strides = [4] + [2] * (halvings - 2) if halvings > 2 else [2] * halvings
-    widths = [in_channels, *(max(1, dim >> step) for step in reversed(range(len(strides))))]
+    widths = [in_channels, *(max(1, dim >> step) for step in reversed(range(halvings)))]
     layers: list[nn.Module] = []
-    for stride, before, after in zip(strides, widths[:-1], widths[1:], strict=True):
-        convolution = nn.Conv2d(before, after, 2 * stride - 1, stride, padding=stride - 1)
-        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+    for before, after in pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.GELU()]
     return nn.Sequential(*layers, nn.Conv2d(dim, dim, 1))
 
 
