@@ -50,6 +50,17 @@ def test_grey_pictures_have_no_colour_however_they_are_stored_tinted_or_noisy(tm
     assert not colour_tells(paths)
 
 
+def test_colour_tells_where_each_class_has_its_own_colour_and_brightness(tmp_path):
+    """The median at a brightness is then the colour of a class, and no tint of all."""
+    rng = np.random.default_rng(0)
+    red, green, blue = (
+        [Image.fromarray(np.uint8(np.clip(colour + rng.normal(0, 8, (24, 24, 3)), 0, 255))) for _ in range(10)]
+        for colour in ((120, 20, 20), (60, 160, 60), (170, 190, 250))
+    )
+    assert colour_tells(saved(tmp_path / "a", [*red, *green, *blue]))
+    assert colour_tells(saved(tmp_path / "b", [*red, *green]))
+
+
 def test_colour_tells_where_a_tenth_of_the_pictures_has_it(tmp_path):
     grey = [scene(number).convert("RGB") for number in range(36)]
     assert not colour_tells(saved(tmp_path / "a", [painted(0), *grey]))

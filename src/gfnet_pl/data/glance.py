@@ -33,8 +33,8 @@ def colour_tells(paths: Sequence[Path], most: int = 200) -> bool:
 def coloured_share(paths: Sequence[Path], most: int = 200) -> float:
     """The share of pictures with real colour, from 0 to 1; 0 where none can be read.
 
-    A picture has it if 2 % of its area are 20 levels of Cb and Cr or more away from the tint. The tint is the median
-    colour of all pictures at that brightness: grey for most data, brown where all are in sepia.
+    A picture has it if 2 % of its area are 20 levels of Cb and Cr or more away from the tint. The tint is one hue, as
+    strong at each brightness as the median of all pictures there: grey for most data, brown where all are in sepia.
 
     Args:
         paths: The pictures. Of more than `most`, evenly spaced ones are read.
@@ -43,12 +43,17 @@ def coloured_share(paths: Sequence[Path], most: int = 200) -> float:
     found = _of_each(paths, most, _thumbnail)
     if not found:
         return 0.0
-    brightness, *chroma = np.moveaxis(np.stack(found).astype(np.float32), -1, 0)  # (N, 32, 32) each
-    level = (brightness * (_LEVELS / 256)).astype(np.int64)
-    for plane in chroma:
-        for each in np.unique(level):
-            plane[level == each] -= np.median(plane[level == each])
-    coloured = np.hypot(*chroma) >= _COLOURED
+    pixels = np.stack(found).astype(np.float32)  # (N, 32, 32, 3)
+    level, chroma = (pixels[..., 0] * (_LEVELS / 256)).astype(np.int64), pixels[..., 1:] - 128
+    present, counts = np.unique(level, return_counts=True)
+    medians = np.zeros((_LEVELS, 2))
+    medians[present] = [np.median(chroma[level == each], axis=0) for each in present]
+    # One hue for all levels: where each class has its own brightness and its own colour, the median at a level is that
+    # class's colour, and no tint.
+    hue = counts @ medians[present]
+    hue /= np.hypot(*hue) or 1.0
+    tint = np.maximum(medians @ hue, 0)[:, None] * hue  # (levels, 2)
+    coloured = np.hypot(*np.moveaxis(chroma - tint[level], -1, 0)) >= _COLOURED
     return float((coloured.mean((1, 2)) >= _OF_A_PICTURE).mean())
 
 
