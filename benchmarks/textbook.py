@@ -60,12 +60,12 @@ class TextbookBlock(nn.Module):
 
 
 class Embedding(nn.Module):
-    """8 x 8 patches and their position embeddings: (B, 1, side, side) grey levels -> (B, N, C)."""
+    """Square patches and their position embeddings: (B, 1, side, side) grey levels -> (B, N, C)."""
 
-    def __init__(self, dim: int, side: int) -> None:
+    def __init__(self, dim: int, side: int, patch: int = 8) -> None:
         super().__init__()
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, dim, kernel_size=8, stride=8)})
-        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, (side // 8) ** 2, dim))
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, dim, kernel_size=patch, stride=patch)})
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, (side // patch) ** 2, dim))
         self.register_buffer("mean", torch.full((1,), 127.5))
         self.register_buffer("std", torch.full((1,), 74.0))
 
@@ -104,13 +104,23 @@ class TextbookGFNet(Embedding):
 class ViT(Embedding):
     """A vision transformer of torch's own layers, pre-norm; it classifies the mean of its tokens."""
 
-    def __init__(self, *, dim: int, depth: int, heads: int, dropout: float, image_size: int = 96) -> None:
-        super().__init__(dim, image_size)
+    def __init__(
+        self,
+        *,
+        dim: int,
+        depth: int,
+        heads: int,
+        dropout: float,
+        image_size: int = 96,
+        patch_size: int = 8,
+        num_classes: int = 28,
+    ) -> None:
+        super().__init__(dim, image_size, patch_size)
         layer = nn.TransformerEncoderLayer(
             dim, heads, 4 * dim, dropout, activation="gelu", batch_first=True, norm_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, depth, nn.LayerNorm(dim), enable_nested_tensor=False)
-        self.head = nn.Linear(dim, 28)
+        self.head = nn.Linear(dim, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.encoder(self.embed(images)).mean(1))

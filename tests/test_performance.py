@@ -1,6 +1,7 @@
 """The programs that measure speed, on tiny nets, and that what they compare gives the same."""
 
 import importlib
+import itertools
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from gfnet_pl import GFNet
+from gfnet_pl.cli import main
 from gfnet_pl.model import global_filter
+from gfnet_pl.run.folder import newest_run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {"dim": 16, "depth": 2, "dropout": 0.0}
@@ -157,3 +160,19 @@ def test_watched_memory_is_that_of_the_step(program):
     job = Grab(GFNet(dim=8, depth=1), 1, bf16=False)
     measuring.seconds(job, watch=True)
     assert job.memory == pytest.approx(100e6, rel=0.1)
+
+
+def test_nets_of_another_kind_learn_from_a_run_s_pictures_for_a_given_time(program, tiny, monkeypatch):
+    peers = program("peers")
+    assert main([*tiny, "--data.augment.shift=0.05"]) == 0
+    torch.manual_seed(0)
+    for name in peers.RATES:
+        monkeypatch.setattr(peers, "perf_counter", itertools.count().__next__)  # each step takes a second
+        data = peers.data_of(newest_run(), seed=0)
+        assert data.augment.shift == 0.05
+        net = peers.peer(name, data)
+        assert sum(weights.numel() for weights in net.parameters()) < 900_000
+        assert peers.train(net, data, seconds=61, rate=peers.RATES[name], bf16=False) == 60 * 16
+        right, total = peers.score(net, data)
+        assert total == 12
+        assert right >= 9
