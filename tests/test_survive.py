@@ -205,10 +205,11 @@ def test_no_two_commands_get_one_folder_and_one_that_fails_leaves_none(workplace
     monkeypatch.setattr(folder, "new_run", lambda stage: RunFolder(Path(f"runs/{stage}/version_{next(number)}")))
     with claimed("a") as first, claimed("a") as second:
         assert (first.path.name, second.path.name) == ("version_0", "version_1")
-        (second.path / "x").touch()
-    assert [path.as_posix() for path in Path("runs").rglob("*")] == [
-        *("runs/a", "runs/a/version_1", "runs/a/version_1/x")
-    ]
+        (first.path / "config.yaml").touch()  # what was begun and did not come to be a run
+        second.checkpoint("last.ckpt").parent.mkdir()
+        second.checkpoint("last.ckpt").touch()
+    assert [path.as_posix() for path in Path("runs").rglob("*")][:2] == ["runs/a", "runs/a/version_1"]
+    assert not first.path.exists()
 
 
 def test_a_run_that_is_being_trained_is_not_resumed_by_a_second_command(old_run, capsys):

@@ -19,7 +19,7 @@ _ADVICE = {
     errno.EDQUOT: "make room there",
     errno.EACCES: "change who may use it, or name another place",
     errno.EPERM: "change who may use it, or name another place",
-    errno.EROFS: "name another place",
+    errno.EROFS: "copy it to a place that can be written, or name another one",
     errno.ENOTDIR: "a file stands where a folder must be: move it, or name another place",
     errno.EEXIST: "a file stands where a folder must be: move it, or name another place",
     errno.EISDIR: "a folder stands where a file must be: move it, or name another place",
@@ -108,6 +108,8 @@ def told_by_system(error: Exception) -> str | None:
     """
     if isinstance(error, OSError) and error.errno is not None:
         place = error.filename2 or error.filename  # os.replace names both, and the second is the one that was asked for
+        if not place and error.errno == errno.ENOENT:  # of os.getcwd
+            return "the current folder is gone; change to another one"
         reason = os.strerror(error.errno)
         advice = _ADVICE.get(error.errno, "name another place")
         return f"{os.fsdecode(place)}: {reason}; {advice}" if place else f"the system says {reason}; {advice}"

@@ -246,6 +246,9 @@ def replacing(
 
     Yields:
         The new file, open.
+
+    Raises:
+        OSError: It cannot be written; the error names `path`.
     """
     partial = partial or path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)  # of a process that was killed: one that lives on in it must not write into ours
@@ -254,8 +257,7 @@ def replacing(
         with partial.open(mode, **text) as file:  # type: ignore[call-overload]  # the mode is not a literal
             yield file
             if lasting:
-                file.flush()
-                os.fsync(file.fileno())
+                flush(file)
         kept = _linked(path, before)
         *others, last = path, *instead
         for target in others:
@@ -267,8 +269,20 @@ def replacing(
             os.replace(kept, before)
         if lasting:
             _flush_folder(path.parent)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, os.fspath(partial)):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None  # a failed write does not say of what
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that has become read-only; what went wrong first is raised
+            partial.unlink(missing_ok=True)
+
+
+def flush(*files: IO[Any]) -> None:
+    """Waits until files are on the disk: where several replace older ones together, before the first of them does."""
+    for file in files:
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _linked(path: Path, before: Path | None) -> Path | None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from gfnet_pl.audit.findings import Audit, Duplicates, Pair
+from gfnet_pl.files import replacing
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -55,7 +56,8 @@ def write_page(file: Path, report: Audit, picture: Callable[[str], npt.NDArray[n
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n<table>{facts}</table>\n{body}</body></html>\n"
     )
-    file.write_text(page, encoding="utf-8")
+    with replacing(file) as stream:
+        stream.write(page)
 
 
 def _section(title: str, words: str, found: Duplicates, picture: Callable[[str], npt.NDArray[np.uint8]]) -> str:

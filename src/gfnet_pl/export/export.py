@@ -3,8 +3,9 @@
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -152,10 +153,14 @@ def _aside(folder: ExportFolder) -> Iterator[ExportFolder]:
         if folder.int8.name not in written:
             folder.int8.unlink(missing_ok=True)  # of an earlier export
         is_new = False
+    except OSError as error:  # libraries write here, and ONNX Runtime also into the folder of temporary files
+        error.filename = error.filename or f"{folder.path} or {tempfile.gettempdir()}"
+        raise
     finally:
         shutil.rmtree(aside.path, ignore_errors=True)
         if is_new:
-            folder.path.rmdir()
+            with suppress(OSError):
+                folder.path.rmdir()
 
 
 def _stamp(file: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Lightning writes the TensorBoard events there, and the checkpoints into its subf
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -315,8 +316,10 @@ def claimed(stage: str) -> Iterator[RunFolder]:
     try:
         yield run
     finally:
-        with suppress(OSError):  # nothing has been written there: it leaves no trace
-            for path in made:
+        if run.trained() is None and not run.fault.is_file():  # it did not come to be a run
+            shutil.rmtree(run.path, ignore_errors=True)
+        for path in made:
+            with suppress(OSError):  # other runs are in it
                 path.rmdir()
 
 

@@ -32,7 +32,7 @@ from gfnet_pl.evaluation.calibration import (
 )
 from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.evaluation.figures import Gap, People, SetFigures, gap, set_figures
-from gfnet_pl.files import read_json, read_records, reading, replacing, sha256, write_rows
+from gfnet_pl.files import flush, read_json, read_records, reading, replacing, sha256, write_rows
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, learned_beside, run_of
 from gfnet_pl.run.predictions import likeliest
@@ -313,11 +313,13 @@ def write_results(results: Results) -> RunFolder:
             )
         np.savez(outputs, allow_pickle=False, **arrays)
         metrics.write(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        flush(rows, metrics, outputs)
         if results.calibration_of_run is None:
             beside = files.enter_context(replacing(calibration_beside(checkpoint)))
             beside.write(json.dumps(calibration, indent=1) + "\n")
             learned_file = files.enter_context(replacing(learned_beside(checkpoint), "wb"))
             np.savez(learned_file, allow_pickle=False, sha256=np.array(results.checkpoint["sha256"]), **learned)
+            flush(beside, learned_file)
     return run
 
 

@@ -1,6 +1,7 @@
 """How a session of training ended: its best epoch, and an entry about it in the run's record."""
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,10 +74,11 @@ class Ending(Callback):
         self._write(trainer, pl_module, state="finished" if ended or steps else "stopped")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, Exception):
-            self._write(trainer, pl_module, state="failed", reason=one_line(exception))
-        else:
-            self._write(trainer, pl_module, state="stopped", reason=str(exception) or type(exception).__name__)
+        with suppress(OSError):  # where nothing can be written, the first error says so
+            if isinstance(exception, Exception):
+                self._write(trainer, pl_module, state="failed", reason=one_line(exception))
+            else:
+                self._write(trainer, pl_module, state="stopped", reason=str(exception) or type(exception).__name__)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, **how: Any) -> None:  # noqa: ANN401
         if self._run is None:  # it did not begin, or another device writes

@@ -45,7 +45,7 @@ from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.plan import AUTO, Plan, make_plan
 from gfnet_pl.training.precision import choose_precision
 from gfnet_pl.training.progress import Progress
-from gfnet_pl.training.run_logger import RunLogger
+from gfnet_pl.training.run_logger import RunLogger, telling
 from gfnet_pl.training.run_record import RunRecord, config_text
 from gfnet_pl.training.stopping import Stop, Stopped, is_started_by_lightning
 from gfnet_pl.training.trainer_options import check_trainer
@@ -356,14 +356,18 @@ class GFNetCLI(LightningCLI):
     def _logger(self) -> RunLogger | bool:
         """The logger to the folder of the run that is trained or tested, or False if there is no such folder.
 
-        `gfnet validate` logs nothing: the curves of the run have that figure already.
+        `gfnet validate` logs nothing: the curves of the run have that figure already. Nor does `gfnet test` where
+        nothing can be written: it still shows what it found.
         """
         if self.run:
+            self.stack.enter_context(telling(self.run.path))
             return RunLogger(self.run.path.parent, self.run.path.name)
         # the run's dashboard shows its own data
         if self.checkpoint and self.checkpoint.run and self.subcommand == "test" and not self.other_data:
             run = self.checkpoint.run.path
-            return RunLogger(run.parent, run.name, tested=max(0, self.checkpoint.epochs - 1))
+            if os.access(run, os.W_OK):
+                self.stack.enter_context(telling(run))
+                return RunLogger(run.parent, run.name, tested=max(0, self.checkpoint.epochs - 1))
         return False
 
     def fit(self, model: GFNetClassifier, ckpt_path: str | None = None, **kwargs: Any) -> None:  # noqa: ANN401

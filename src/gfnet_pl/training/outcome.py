@@ -9,7 +9,7 @@ from rich.console import Console
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.data.splits import read_splits
-from gfnet_pl.errors import UserError
+from gfnet_pl.errors import UserError, told_by_system
 from gfnet_pl.evaluation.calibration import Calibration
 from gfnet_pl.evaluation.figures import figures_table
 from gfnet_pl.run.checkpoint import Checkpoint
@@ -46,7 +46,10 @@ class Outcome:
         results = self._results(self.data.evaluated)
         self._show(results)
         if self.tells:
-            folder = write_results(results)
+            try:
+                folder = write_results(results)
+            except OSError as error:
+                raise UserError(f"the figures above are not kept: {told_by_system(error)}") from None
             log.info("picture by picture: %s; the figures: %s", folder.predictions, folder.metrics)
             if not self.other_data:
                 log.info("next: gfnet report")

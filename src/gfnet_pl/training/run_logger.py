@@ -1,6 +1,8 @@
 """RunLogger: what Lightning logs, as scalars in the TensorBoard events of a run."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -26,3 +28,29 @@ class RunLogger(TensorBoardLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         shown = {TAGS.get(name, name): value for name, value in metrics.items() if name != "epoch"}
         super().log_metrics(shown, step if self.tested is None else self.tested)
+
+    def save(self) -> None:
+        """Writes what waits. Lightning's own method also writes hparams.yaml, which config.yaml says in full."""
+        if self._experiment is not None:
+            self._experiment.flush()
+
+
+@contextmanager
+def telling(folder: Path) -> Iterator[None]:
+    """Lets the failure to write events be one line: TensorBoard writes in a thread, which would show a traceback.
+
+    The same error is raised again where the next event is written. Here it gets to know where that was.
+    """
+    usual = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard."):
+            args.exc_value.filename = args.exc_value.filename or str(folder)
+        else:
+            usual(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = usual

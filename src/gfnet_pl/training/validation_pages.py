@@ -1,7 +1,9 @@
 """What TensorBoard shows of one validation: confusion, worst errors, confidences, curves, features."""
 
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,14 +60,19 @@ class ValidationPages:
         paths = [_one_cell(self.seen.pictures[place].path) for place in places]
         images = channels_first(torch.from_numpy(self._pixels(places))).float() / 255
         thumbnails = F.interpolate(images, (_THUMBNAIL, _THUMBNAIL), mode="bilinear", antialias=True)
-        self.writer.add_embedding(
-            torch.from_numpy(self.seen.features[places]),
-            metadata=[list(row) for row in zip(*names, verdict, paths, strict=True)],
-            metadata_header=["class", "prediction", "verdict", "path"],
-            label_img=thumbnails.expand(-1, 3, -1, -1),
-            global_step=self.epoch,
-            tag="val_features",
-        )
+        try:
+            self.writer.add_embedding(
+                torch.from_numpy(self.seen.features[places]),
+                metadata=[list(row) for row in zip(*names, verdict, paths, strict=True)],
+                metadata_header=["class", "prediction", "verdict", "path"],
+                label_img=thumbnails.expand(-1, 3, -1, -1),
+                global_step=self.epoch,
+                tag="val_features",
+            )
+        except OSError as error:  # what is there of it is worth nothing
+            shutil.rmtree(Path(self.writer.log_dir, f"{self.epoch:05}"), ignore_errors=True)
+            error.filename = error.filename or self.writer.log_dir
+            raise
 
     @cached_property
     def _probabilities(self) -> Floats:

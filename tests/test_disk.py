@@ -1,0 +1,144 @@
+"""A disk that becomes full, or read-only, at any write of any command: one line, status 2, and nothing is lost by it.
+
+Each command is run once to learn what it writes, and again with every kind of write as the first that fails. The suite
+takes some of them, in turn; with GFNET_FAULTS=1, as `make faults` sets it, all of them.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_disk import disk
+from conftest import CLASSES, QUIET, TINY_NET, write_picture
+from trees import medmnist
+
+from gfnet_pl.cli import main
+from gfnet_pl.errors import UserError
+from gfnet_pl.report import analysis
+from gfnet_pl.run.checkpoint import read_content
+
+ALL = bool(os.environ.get("GFNET_FAULTS"))
+TAKEN = 3  # of a command's writes, in the suite
+OLD = Path(__file__).parent / "old_run"
+FIT = ["fit", "--config=base.yaml", *TINY_NET, *QUIET, "--data.batch_size=8", "--model.warmup_epochs=1"]
+COMMANDS = {
+    "fit": [*FIT, "--data.root=pictures", "--trainer.max_epochs=2"],
+    "packed": [*FIT, "--data.root=packed", "--data.colour=true", "--trainer.max_epochs=1"],
+    "resume": ["fit", *QUIET, "--stage=base", "--ckpt_path=last.ckpt", "--trainer.max_epochs=3"],
+    "test": ["test", *QUIET],
+    "other data": ["test", *QUIET, "--data.root=pictures/Unseen"],
+    "predict": ["predict", *QUIET, "pictures/Unseen", "--out=predictions.csv"],
+    "report": ["report"],
+    "card": ["export", "--card"],
+    "export": ["export", "--page"],
+    "audit": ["audit", "pictures", "--page=audit.html"],
+    "hand-signs": ["hand-signs", "--out=signs", "--signers=2", "--frames=1", "--unseen-signers=1"],
+}
+CASES = [
+    pytest.param(command, full, id=f"{command}-{'full' if full else 'read-only'}")
+    for command in COMMANDS
+    for full in (True, False)
+    if ALL or (command != "export" and (full or command in ("fit", "test", "predict")))
+]
+CHARTS = ("tfevents", "val_features", "projector_config")  # of TensorBoard: what is cut there are charts
+
+
+def is_whole(path):
+    if path.suffix == ".ckpt":
+        return bool(read_content(path))
+    if path.suffix == ".json":
+        return bool(json.loads(path.read_text()))
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return bool(dict(arrays))
+    if path.suffix == ".csv":
+        return path.read_bytes().endswith(b"\n")
+    return path.stat().st_size > 0 or path.name.endswith(".lock")
+
+
+@pytest.fixture
+def place(tmp_path, workplace, monkeypatch):
+    def no_map(points):
+        raise UserError("no map")
+
+    monkeypatch.setattr(analysis, "umap_map", no_map)
+    monkeypatch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR") or str(Path.home() / ".config" / "matplotlib"))
+
+    def fresh(command):
+        for path in (tmp_path / "cache", *workplace.iterdir()):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if command == "packed":
+            medmnist(workplace / "packed", (16, 16, 3))
+            return
+        if command == "fit":
+            for number, label in enumerate(CLASSES):
+                for index in range(6):
+                    write_picture(workplace / f"pictures/Train/{label}/{index}.png", label, 100 * number + index)
+            return
+        shutil.copytree(OLD / "pictures", "pictures")
+        shutil.copytree(OLD / "version_0", "runs/base/version_0")
+        if command == "predict":
+            Path("predictions.csv").write_text("old\n")
+        if command == "audit":
+            Path("audit.html").write_text("old\n")
+
+    return fresh
+
+
+def kinds(command, root, *, full):
+    """The kinds of writes of a command, with the first of each; what a full disk allows is not among them."""
+    with disk(root, full=full) as healthy:
+        assert main(COMMANDS[command]) == 0
+    allowed = ("rename ", "remove ", "rmdir ", "truncate ", "utime ", "chmod ")
+    found = list(dict.fromkeys(healthy.events))
+    found = [event for event in found if not (full and event.startswith(allowed))]
+    return [event for event in found if not event.endswith(".lock")] if not full else found
+
+
+def some(events):
+    step = 1 if ALL else max(1, len(events) // TAKEN)
+    return events[step // 2 :: step]
+
+
+@pytest.mark.parametrize(("command", "full"), CASES)
+def test_whatever_cannot_be_written_is_one_line_and_nothing_is_lost(command, full, place, tmp_path, capsys):
+    place(command)
+    for event in some(kinds(command, tmp_path, full=full)):
+        place(command)
+        before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+        capsys.readouterr()
+        with disk(tmp_path, lambda number, name, event=event: name == event, full=full) as broken:
+            status = main(COMMANDS[command])
+        error = capsys.readouterr().err
+        if not broken.failed:  # a thread of TensorBoard was slower than in the first run
+            continue
+        lines = [line for line in error.splitlines() if line.startswith("gfnet: ")]
+        if status == 0:  # it did without
+            assert event.startswith(("remove", "rmdir", "utime")), event
+            continue
+        assert (status, len(lines)) == (2, 1), (event, error)
+        assert "Traceback" not in error and "the system says" not in error, (event, error)
+        after = {path for path in Path().rglob("*") if path.is_file()}
+        assert before.keys() <= after, event
+        for path in after:
+            assert not full or ".partial" not in str(path), event
+            if ".partial" not in str(path) and not any(word in str(path) for word in CHARTS):
+                assert (path in before and before[path] == path.read_bytes()) or is_whole(path), (event, path)
+        if ALL:  # what was left is not in the way
+            assert main(COMMANDS[command]) == 0 or "has finished its 3 epochs" in capsys.readouterr().err, event
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, a current folder cannot be removed")
+def test_in_a_folder_that_is_gone_a_command_says_so(workplace, capsys):
+    gone = workplace / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    for command in (["fit", *QUIET], ["hand-signs", "--out=signs"]):
+        assert main(command) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            "gfnet: error: the current folder is gone; change to another one"
+        )
