@@ -107,7 +107,7 @@ def test_the_hparams_tab_knows_all_sets_and_no_value_before_there_is_one(tiny):
     experiment = plugin_data(events, "_hparams_/experiment").experiment
     metrics = {metric.display_name: metric.name.tag for metric in experiment.metric_infos}
     assert metrics.pop("val accuracy") == "accuracy/val"
-    assert metrics == {f"{split} accuracy": f"test/{split}/accuracy" for split in ("test", "holdout", "unseen")}
+    assert metrics == {f"{split} accuracy": f"test/{split}/accuracy" for split in ("test", "holdout", "dev", "unseen")}
     assert not set(metrics.values()) & set(events.Tags()["scalars"])
     hparams = plugin_data(events, "_hparams_/session_start_info").session_start_info.hparams
     assert hparams["lr"].number_value == 5e-3

@@ -397,7 +397,7 @@ def test_a_manifests_classes_are_picked_like_folders(tmp_path):
         (
             "path,label,split",
             [("1.png", "ant", "tarin")],
-            "line 2: no split 'tarin'; there are train, val, test, unseen",
+            "line 2: no split 'tarin'; there are train, val, test, dev, unseen",
         ),
         ("path,label,split", [("1.png", "ant", "holdout")], "line 2: no split 'holdout'"),
         ("path,label,split", [("1.png", "ant", "")], "line 2: no split ''"),

@@ -327,7 +327,7 @@ def test_a_file_of_an_older_run_without_groups_is_read(tmp_path):
         ("path,label,split\na,b\n", "line 2: 2 values for 3 columns"),
         (
             "path,label,split\na,b,tarin\n",
-            "line 2: no split 'tarin'; there are train, val, test, holdout, unseen, unused",
+            "line 2: no split 'tarin'; there are train, val, test, holdout, dev, unseen, unused",
         ),
         ("path,label,split\na,b,train\na,b,val\n", "line 3: a stands in line 2 already"),
         ("path,label,split\n../a,b,train\n", r"line 2: \.\./a leads out of the folder"),

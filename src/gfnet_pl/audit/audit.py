@@ -30,6 +30,7 @@ from gfnet_pl.audit.page import write_page
 from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import Cached, cached_images
 from gfnet_pl.data.canvas import Canvas
+from gfnet_pl.data.collection import named_root
 from gfnet_pl.data.decode import open_picture
 from gfnet_pl.data.duplicates import Ints, Prints, border_of, clusters, fingerprints, nearest_twins
 from gfnet_pl.data.groups import assign_groups, kinds_of
@@ -145,7 +146,7 @@ def run_audit(args: list[str]) -> None:
         check_output("--page", values.page)
     if values.folder:
         refuse_url("gfnet audit", values.folder)
-    found = scan(opened(values.folder) if values.folder else hand_signs_root())
+    found = scan(opened(Path(named_root(str(values.folder)))) if values.folder else hand_signs_root())
     cached = cached_images(found.folder, [picture.path for picture in found.pictures], CANVAS)
     report = audit(found, cached, splits=values.splits, group_by=values.group_by)
     if values.json:

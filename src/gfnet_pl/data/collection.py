@@ -26,11 +26,12 @@ from gfnet_pl.data.packed import class_order, file_of
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import refuse_url
-from gfnet_pl.hand_signs.files import hand_signs_root
+from gfnet_pl.hand_signs.files import GROUPS, hand_signs_root, says_who
 
 log = logging.getLogger(__name__)
 
-_EMBEDDED_GROUPS = r"(signer\d+)_"
+SYNTHETIC = "embedded data: synthetic, rendered hand signs"  # what every figure on them is to be read with
+_NAMED = "hand-signs-v2"  # what a root may be called that is no folder of the user's
 
 
 class Collection(NamedTuple):
@@ -95,7 +96,7 @@ def collect(
             raise UserError(f"{found.folder}: all training pictures of class {min(lost)} are broken; repair some")
     if known is not None and group_by in ("blocks", "near-duplicates"):
         group_by = None  # they say which pictures to split together, and nothing is split
-    rule = group_by or (_EMBEDDED_GROUPS if embedded else None)
+    rule = group_by or (GROUPS if embedded or says_who(found.folder) else None)
     if rule and not splits:
         pictures = assign_groups(pictures, rule, lambda: _clusters(pictures, images, rows))
     return Collection(pictures, rows, images, left_out, found.folder)
@@ -113,6 +114,11 @@ def classes_in(root: str | None) -> list[str]:
     check_root(root)
     found = scan(hand_signs_root() if root is None else opened(Path(root)))
     return class_order(found.pictures)
+
+
+def named_root(root: str) -> str:
+    """The folder of version 2 of the embedded data where a root is their name, rendered if need be; else the root."""
+    return str(hand_signs_root(version=2)) if root == _NAMED and not os.path.lexists(root) else root
 
 
 def check_root(root: str | None) -> None:

@@ -25,7 +25,7 @@ from gfnet_pl.data.archive import unpacked
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import Batch, ImageArray, ResumableLoader
 from gfnet_pl.data.canvas import Canvas, Fit
-from gfnet_pl.data.collection import check_root, collect
+from gfnet_pl.data.collection import SYNTHETIC, check_root, collect, named_root
 from gfnet_pl.data.decode import read_each
 from gfnet_pl.data.duplicates import THRESHOLD, leak_share
 from gfnet_pl.data.folds import draw_fold
@@ -38,13 +38,13 @@ from gfnet_pl.data.seen import Seen
 from gfnet_pl.data.splits import SPLITS, TESTED, SplitRule, draw_splits
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range
 from gfnet_pl.files import refuse_url
+from gfnet_pl.hand_signs.files import says_who
 
 log = logging.getLogger(__name__)
 
 _TOLD = 40  # classes in a log line; more are only in TensorBoard
 _SEEN = 1.25  # a picture that is stretched by more looks wrong
 _GLANCED_AT = 40  # pictures: fit asks this of every run, and large ones take 0.05 s each
-SYNTHETIC = "embedded data: synthetic, rendered hand signs"
 
 
 class ImageDataModule(LightningDataModule):
@@ -52,7 +52,8 @@ class ImageDataModule(LightningDataModule):
 
     Args:
         root: The folder, a .zip of it, a CSV manifest, or a packed file (IDX, CSV of pixels, .npz). Default: the
-            embedded data set (synthetic, rendered hand signs), which is made once in the user's cache folder.
+            embedded data set (synthetic, rendered hand signs), which is made once in the user's cache folder, as is its
+            version 2, "hand-signs-v2".
         classes: Use these classes only, in this order; or the names of classes that are numbers. Default: all, by name.
         on_broken: What to do with a picture that cannot be read: stop with an error, or skip it and list it in the run.
         splits: A run's splits.csv to read instead of drawing splits; the options of `splits.SplitRule` are then unused.
@@ -100,7 +101,7 @@ class ImageDataModule(LightningDataModule):
         check_range("data.num_workers", num_workers, least=0, most=1024)
         check_range("data.seed", seed, least=0, most=LARGEST_SEED)
         check_root(root)
-        self.root, self.splits_file = root, splits
+        self.root, self.splits_file = root and named_root(root), splits
         self.chosen_classes = [normalize("NFC", name) for name in classes] if classes else None  # as labels are
         self.on_broken = on_broken
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
@@ -129,6 +130,8 @@ class ImageDataModule(LightningDataModule):
         """
         if self.root is None:
             return SYNTHETIC
+        if says_who(Path(self.root)):
+            return f"{SYNTHETIC}, version 2"
         root, here = Path(self.root), Path.cwd()
         return str(root.relative_to(here) if root.is_relative_to(here) and root != here else root)
 

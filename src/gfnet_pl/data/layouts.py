@@ -36,7 +36,7 @@ from gfnet_pl.messages import printable
 
 __all__ = ["Found", "Picture", "pictures_in", "scan", "table_of"]
 
-_COLUMNS = ("train", "val", "test", "holdout", "unseen", "other", "unused")
+_COLUMNS = ("train", "val", "test", "holdout", "dev", "unseen", "other", "unused")
 OTHER = "other"  # the split of pictures of other data that provide none
 _FLAT = re.compile(r"(.+)_test", re.IGNORECASE)
 

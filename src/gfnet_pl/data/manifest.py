@@ -18,7 +18,7 @@ from gfnet_pl.errors import UserError, nearest
 from gfnet_pl.files import read_rows, replacing, write_rows
 
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-SPLIT_WORDS |= {"test": "test", "testing": "test", "unseen": "unseen"}
+SPLIT_WORDS |= {"test": "test", "testing": "test", "dev": "dev", "unseen": "unseen"}
 
 
 class Picture(NamedTuple):

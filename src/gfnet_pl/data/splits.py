@@ -2,7 +2,8 @@
 
 Pictures, or whole groups of them, are taken in the order of a hash of the seed and their name, so the draw is seeded,
 stratified by class, and does not depend on how the file system lists them. `holdout` is what training never used
-although it could have; `unused` is what `train_per_class` left over; `unseen` are groups that are in no other split.
+although it could have; `unused` is what `train_per_class` left over; `unseen` are groups that are in no other split,
+and so is `dev`, which only the data can provide: recipes are chosen by the one and reported by the other.
 
 A name's place in the order is its own, so added pictures move only those at the borders. Where each of 28 classes of
 1,000 got 100 pictures more (ten seeds, a tenth for val), 0.2 % of the old pictures moved with no holdout set and 0.9 %
@@ -27,7 +28,7 @@ from gfnet_pl.errors import UserError, check_range
 
 log = logging.getLogger(__name__)
 
-EVALUATED = ("val", "test", "holdout", "unseen")
+EVALUATED = ("val", "test", "holdout", "dev", "unseen")
 TESTED = (*EVALUATED, "other")  # what `gfnet test` goes through; "other" are pictures of other data, see `layouts.scan`
 SPLITS = ("train", *TESTED, "unused")
 

@@ -10,6 +10,7 @@ from gfnet_pl.data.archive import opened
 from gfnet_pl.data.glance import colour_tells, sizes
 from gfnet_pl.data.groups import assign_groups
 from gfnet_pl.data.layouts import scan
+from gfnet_pl.hand_signs.files import GROUPS, says_who
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ def survey(root: str, classes: list[str] | None = None, group_by: str | None = N
     """
     found = scan(opened(Path(root)), classes)
     trained = [picture for picture in found.pictures if picture.split == "train"]
-    if group_by and group_by != "near-duplicates":
-        trained = assign_groups(trained, group_by)
+    rule = group_by or (GROUPS if says_who(found.folder) else None)
+    if rule and rule != "near-duplicates":
+        trained = assign_groups(trained, rule)
     files = [found.folder / picture.path for picture in trained]
     seen = sizes(files)
     if not len(seen):  # nothing can be read: the data module says why

@@ -18,7 +18,8 @@ from gfnet_pl.errors import UserError
 SUFFIXES = frozenset(
     ".png .jpg .jpeg .jfif .bmp .gif .tif .tiff .webp .pgm .ppm .avif .heic .heif .hif .jp2 .j2k .jpx".split()
 )
-_CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "hand_signs.json"})  # the last is the embedded set's own
+_CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+_CLUTTER |= {"hand_signs.json", "signers.json", "signers.csv"}  # the embedded set's own
 
 
 # Files that only training writes, also that of others with Lightning. What lies beside and below them is no class.

@@ -131,7 +131,7 @@ class People(Enum):
         """Who is on the pictures of the set `name`.
 
         Args:
-            name: Of the set. The provided set `unseen` is of new people, unless its groups say otherwise.
+            name: Of the set. The provided sets `dev` and `unseen` are of new people, unless its groups say otherwise.
             figures: Of the set.
             known: Names of sets with groups that are in training, too, or with pictures of unknown group.
         """
@@ -139,7 +139,7 @@ class People(Enum):
             return cls.NEW
         if sum(share.images for share in figures.groups.values()) == figures.accuracy.images:
             return cls.SAME
-        return cls.NEW if name == "unseen" else cls.UNKNOWN
+        return cls.NEW if name in ("dev", "unseen") else cls.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def _front(run: Run) -> dict[str, Any]:
         "tags": [
             "image-classification",
             "global-filter-network",
-            *(["synthetic-data"] if results.root is None else []),
+            *(["synthetic-data"] if results.synthetic else []),
         ],
         "model-index": [{"name": run.name.replace("/", "-"), "results": of_sets}],
     }
@@ -97,7 +97,7 @@ def _head(run: Run) -> list[str]:
         "",
         _sentence(run),
     ]
-    if results.root is None:
+    if results.synthetic:
         lines += [
             "",
             "**It was trained and tested on synthetic pictures. No figure here says anything about real ones.**",
@@ -236,7 +236,7 @@ def _trust(run: Run) -> list[str]:
 def _trained(run: Run) -> list[str]:
     counts = run.training_counts
     lines = ["## What it was trained on", "", f"- data: {_text(source(run.checkpoint))}"]
-    if run.results.root is None:
+    if run.results.synthetic:
         lines.append("- provenance: drawn by gfnet_pl; no person was photographed")
     else:
         lines.append(
@@ -261,7 +261,7 @@ def _limits(run: Run) -> list[str]:
         "- Pictures made in another way (other cameras, light, backgrounds, croppings) were not tested.",
         "- Nothing that harms a person if a prediction is wrong may depend on it alone.",
     ]
-    if results.root is None:
+    if results.synthetic:
         lines.append("- Real hands: it was trained on drawn ones, and will not read real ones well.")
     if People.of(name, figures, results.known) is not People.NEW:
         lines.append(

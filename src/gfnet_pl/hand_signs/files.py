@@ -5,11 +5,20 @@
     ROOT/Unseen/<class>/…                       signers that appear nowhere else
     ROOT/hand_signs.json                        settings, counts and a digest
 
+Version 2 has better hands, and people whose differences are known. Its signers outside of training are in two halves,
+with two clips each: other light, another wall and another distance. Their frames are 10 apart.
+
+    ROOT/Train/<class>/signer003_clip1_frame05.png
+    ROOT/Dev/<class>/signer1004_clip2_frame10.png       new signers to choose by
+    ROOT/Unseen/<class>/signer2004_clip2_frame10.png    new signers to report
+    ROOT/signers.csv, signers.json                      the ways in which they differ; in the latter, also their clips
+
 A data set appears whole or not at all: it is written under a hidden sibling folder and renamed at the end, so a folder
 with a readable `hand_signs.json` can be trusted. The pictures are synthetic: accuracy on them says nothing about
 people's hands.
 """
 
+import csv
 import errno
 import hashlib
 import json
@@ -20,13 +29,16 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
 
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import cache_folder
+from gfnet_pl.hand_signs import scene
 from gfnet_pl.hand_signs.drawing import render
+from gfnet_pl.hand_signs.people import DEV, PROPERTIES, UNSEEN, signer
 from gfnet_pl.hand_signs.poses import CLASSES
 from gfnet_pl.messages import follow
 from gfnet_pl.processes import EndedEarly, cores, in_processes
@@ -35,18 +47,24 @@ log = logging.getLogger(__name__)
 
 __all__ = ["CLASSES", "hand_signs_root", "render", "write_hand_signs"]
 
-FORMAT = 1  # a change to any picture or name needs another number
-RECORD = "hand_signs.json"
+VERSIONS = (1, 2)  # a change to any picture or name needs another number
+RECORD, SIGNERS = "hand_signs.json", "signers.csv"
+UNSEEN_SIGNERS = {1: 8, 2: 32}
+GROUPS = r"(signer\d+)_"  # what a signer is called in the name of a picture
+APART = 10  # frames between those of a new signer's clip, in version 2
 TESTS = 4  # test pictures per class
 PARTIAL = ".hand-signs-partial-"
 STALE = 3600  # seconds without a finished signer after which a partial folder belongs to a run that was killed
 Settings = dict[str, int]
 
 
-def hand_signs_root(*, signers: int = 64, frames: int = 6, unseen_signers: int = 8, seed: int = 0) -> Path:
+def hand_signs_root(
+    *, version: int = 1, signers: int = 64, frames: int = 6, unseen_signers: int | None = None, seed: int = 0
+) -> Path:
     """Finds the data set in the user's cache folder, or makes it there once.
 
     Args:
+        version: As for `write_hand_signs`.
         signers: As for `write_hand_signs`.
         frames: As for `write_hand_signs`.
         unseen_signers: As for `write_hand_signs`.
@@ -58,18 +76,20 @@ def hand_signs_root(*, signers: int = 64, frames: int = 6, unseen_signers: int =
     Raises:
         UserError: As for `write_hand_signs`.
     """
-    folder = cache_folder() / f"hand-signs-v{FORMAT}-{signers}x{frames}-unseen{unseen_signers}-seed{seed}"
+    new = UNSEEN_SIGNERS.get(version, 0) if unseen_signers is None else unseen_signers
+    folder = cache_folder() / f"hand-signs-v{version}-{signers}x{frames}-unseen{new}-seed{seed}"
     if not folder.exists():
         log.info("the embedded data are rendered once, into %s", folder)
-    return write_hand_signs(folder, signers=signers, frames=frames, unseen_signers=unseen_signers, seed=seed)
+    return write_hand_signs(folder, version=version, signers=signers, frames=frames, unseen_signers=new, seed=seed)
 
 
 def write_hand_signs(
     out: Path,
     *,
+    version: int = 1,
     signers: int = 64,
     frames: int = 6,
-    unseen_signers: int = 8,
+    unseen_signers: int | None = None,
     seed: int = 0,
     processes: int | None = None,
     progress: bool = True,
@@ -78,24 +98,36 @@ def write_hand_signs(
 
     Args:
         out: The folder to make. If it is already this data set with these settings, nothing is done.
-        signers: Training signers, 1 or more.
-        frames: Training frames per signer and class, 1 or more; also the frames of an unseen signer.
-        unseen_signers: Signers for Unseen, 1 or more.
+        version: 1, or 2 with the folder Dev and a table of the signers.
+        signers: Training signers, 1 or more, in version 2 at most 1,000.
+        frames: Training frames per signer and class, 1 or more; also those of an unseen signer, in version 2 half of
+            them, rounded up, in each of his two clips.
+        unseen_signers: Signers for Unseen, 1 or more, in version 2 for Dev and Unseen together, half each. Default: 8,
+            in version 2 32.
         seed: Another seed is another population of signers, 0 or more.
         processes: 1 or more; None takes every core that this process may use.
         progress: Whether to show a live line on standard error.
 
     Returns:
-        `out`, with (signers + unseen_signers) * 28 * frames + 112 pictures below it.
+        `out`, with (signers + unseen_signers) * 28 * frames + 112 pictures below it, if frames is even.
 
     Raises:
         UserError: For numbers out of range, if `out` exists and is anything else, or if it cannot be written.
     """
-    settings = {"signers": signers, "frames": frames, "unseen_signers": unseen_signers, "seed": seed}
+    if version not in VERSIONS:
+        raise UserError(f"hand signs: there is no version {version}; give 1 or 2")
+    new = UNSEEN_SIGNERS[version] if unseen_signers is None else unseen_signers
+    settings = {"signers": signers, "frames": frames, "unseen_signers": new, "seed": seed}
     processes = cores() if processes is None else processes
     for name, value, least in (*((k, v, k != "seed") for k, v in settings.items()), ("processes", processes, 1)):
         if value < least:
             raise UserError(f"hand signs: {name} is {value}; give {int(least)} or more")
+    if version == 2:
+        if new % 2:
+            raise UserError(f"hand signs: unseen_signers is {new}; in version 2 half are Dev's: give an even number")
+        if most := next((name for name in ("signers", "unseen_signers") if settings[name] > DEV), None):
+            raise UserError(f"hand signs: {most} is {settings[most]:,}; version 2 has at most {DEV:,}")
+        settings["version"] = version
     target = Path(os.path.abspath(out))
     if os.path.lexists(target):
         _check(target, settings)
@@ -118,11 +150,20 @@ def write_hand_signs(
     return out
 
 
+def says_who(folder: Path) -> bool:
+    """Whether a folder is a data set of version 2, which knows its signers: `GROUPS` finds them, `SIGNERS` has them."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return bool(record["format"] == 2)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
 def _check(folder: Path, settings: Settings) -> None:
     """Refuses a folder that is not this data set, whole, with these settings."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        same = record["format"] == FORMAT and record["settings"] == settings
+        same = record["format"] == settings.get("version", 1) and record["settings"] == settings
         total = sum(record["counts"].values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise UserError(f"{folder}: exists and is not a hand-signs data set; name a folder that is new") from None
@@ -160,34 +201,53 @@ def _advice(folder: Path, error: OSError) -> str:
     return f"{folder}: cannot write the hand signs ({error.strerror or error}); choose a folder that you may write to"
 
 
-def _pictures(signer: int, settings: Settings) -> Iterator[tuple[str, str, int]]:
-    """(relative name, class, frame) of all of a signer's pictures."""
+def _people(settings: Settings) -> dict[str, range]:
+    """The numbers of each set's signers."""
+    signers, new = settings["signers"], settings["unseen_signers"]
+    if settings.get("version", 1) == 1:
+        return {"Train": range(signers), "Unseen": range(signers, signers + new)}
+    half = new // 2
+    return {"Train": range(signers), "Dev": range(DEV, DEV + half), "Unseen": range(UNSEEN, UNSEEN + half)}
+
+
+def _pictures(number: int, settings: Settings) -> Iterator[tuple[str, str, int, int]]:
+    """(relative name, class, clip, frame) of all of a signer's pictures; in version 1 there is one clip."""
     signers, frames = settings["signers"], settings["frames"]
-    split = "Train" if signer < signers else "Unseen"
-    plan = [(split, label, frame) for label in CLASSES for frame in range(frames)]
-    if signer < signers:  # the tests are dealt to the training signers in turn, each a frame later than the training's
-        dealt = range(signer, TESTS * len(CLASSES), signers)
-        plan += [("Test", CLASSES[test // TESTS], frames + test % TESTS) for test in dealt]
-    for split, label, frame in plan:
-        yield f"{split}/{label}/signer{signer:03d}_frame{frame:02d}.png", label, frame
+    split = next(split for split, people in _people(settings).items() if number in people)
+    second = settings.get("version", 1) == 2
+    if second and split != "Train":
+        taken = [(clip, APART * frame) for clip in (1, 2) for frame in range((frames + 1) // 2)]
+    else:
+        taken = [(1, frame) for frame in range(frames)]
+    plan = [(split, label, clip, frame) for label in CLASSES for clip, frame in taken]
+    if split == "Train":  # the tests are dealt to the training signers in turn, each a frame later than the training's
+        dealt = range(number, TESTS * len(CLASSES), signers)
+        plan += [("Test", CLASSES[test // TESTS], 1, frames + test % TESTS) for test in dealt]
+    for split, label, clip, frame in plan:
+        of_clip = f"_clip{clip}" if second else ""
+        yield f"{split}/{label}/signer{number:03d}{of_clip}_frame{frame:02d}.png", label, clip, frame
 
 
 def _fill(folder: Path, settings: Settings, processes: int, progress: bool) -> None:
     """Writes every picture and, last, the record."""
-    for split in ("Train", "Test", "Unseen"):
+    sets = _people(settings)
+    splits = ("Train", "Test", *(split for split in sets if split != "Train"))
+    for split in splits:
         for label in CLASSES:
             (folder / split / label).mkdir(parents=True)
-    people = range(settings["signers"] + settings["unseen_signers"])
+    people = [number for numbers in sets.values() for number in numbers]
     digests: dict[str, str] = {}
     parts = _rendered(folder, people, settings, min(processes, len(people)))
     for part in follow(parts, "rendering hand signs", len(people)) if progress else parts:
         digests |= part
         os.utime(folder)  # tells other runs that this one is alive
-    counts = {split: sum(name.startswith(split) for name in digests) for split in ("Train", "Test", "Unseen")}
+    counts = {split: sum(name.startswith(split) for name in digests) for split in splits}
     whole = hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode())
+    if settings.get("version", 1) == 2:
+        _write_signers(folder, sets, settings["seed"])
     record = {
         "about": "Synthetic: hands rendered by gfnet_pl, not photographs of people.",
-        "format": FORMAT,
+        "format": settings.get("version", 1),
         "settings": settings,
         "classes": CLASSES,
         "counts": counts,
@@ -196,11 +256,25 @@ def _fill(folder: Path, settings: Settings, processes: int, progress: bool) -> N
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _rendered(folder: Path, people: range, settings: Settings, processes: int) -> Iterator[dict[str, str]]:
+def _write_signers(folder: Path, sets: dict[str, range], seed: int) -> None:
+    """Writes who the signers are: a table for `data.group_table`, and the same with sets and clips."""
+    rows, told = [], []
+    for split, numbers in sets.items():
+        for number in numbers:
+            who, name = asdict(signer(seed, number)), f"signer{number:03d}"
+            rows.append([name, *(who[key] for key in PROPERTIES)])
+            clips = [scene.clip_of(seed, number, clip, 16).told for clip in ((1,) if split == "Train" else (1, 2))]
+            told.append({"group": name, "set": split, **who, "clips": clips})
+    with (folder / SIGNERS).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([["group", *PROPERTIES], *rows])
+    (folder / "signers.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def _rendered(folder: Path, people: list[int], settings: Settings, processes: int) -> Iterator[dict[str, str]]:
     """The digests of each signer's pictures, signer by signer."""
     if processes == 1:
-        for signer in people:
-            yield _write_signer(folder, signer, settings)
+        for number in people:
+            yield _write_signer(folder, number, settings)
         return
     # Closed before the folder is removed: then no process writes there any more.
     with closing(in_processes(_render, people, str(folder), settings, processes=processes)) as answers:
@@ -208,16 +282,20 @@ def _rendered(folder: Path, people: range, settings: Settings, processes: int) -
             yield digests
 
 
-def _render(signer: int, folder: str, settings: Settings) -> tuple[dict[str, str], bytes]:
+def _render(number: int, folder: str, settings: Settings) -> tuple[dict[str, str], bytes]:
     """A child process's work."""
-    return _write_signer(Path(folder), signer, settings), b""
+    return _write_signer(Path(folder), number, settings), b""
 
 
-def _write_signer(folder: Path, signer: int, settings: Settings) -> dict[str, str]:
+def _write_signer(folder: Path, number: int, settings: Settings) -> dict[str, str]:
     """Writes a signer's pictures; gives the SHA-256 of each one's pixels by relative name."""
     digests = {}
-    for name, label, frame in _pictures(signer, settings):
-        pixels = render(label, signer=signer, frame=frame, seed=settings["seed"])
+    seed = settings["seed"]
+    for name, label, clip, frame in _pictures(number, settings):
+        if settings.get("version", 1) == 2:
+            pixels = scene.render(label, number=number, clip=clip, frame=frame, seed=seed)
+        else:
+            pixels = render(label, signer=number, frame=frame, seed=seed)
         Image.fromarray(pixels).save(folder / name, compress_level=1)
         digests[name] = hashlib.sha256(pixels.tobytes()).hexdigest()
     return digests

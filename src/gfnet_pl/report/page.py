@@ -82,7 +82,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "number_of": number_of,
         "is_missing": lambda part: isinstance(part, Missing),
         "number": lambda value: "not defined" if value is None else f"{value:.2f}",
-        "synthetic": results.root is None,
+        "synthetic": results.synthetic,
         "made": run.sessions[-1]["started"][:10] if run.sessions else "",
         "checkpoint_words": checkpoint_words(run),
         "is_best": run.checkpoint.path.name == BEST,

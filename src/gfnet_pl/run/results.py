@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gfnet_pl.data.collection import SYNTHETIC
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import (
@@ -166,6 +167,11 @@ class Results:
             learned=learned,
         )
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data are the embedded ones, of any version: figures then say nothing about real pictures."""
+        return self.root is None or self.source.startswith(SYNTHETIC)
+
     @cached_property
     def everything(self) -> SetResults:
         """All evaluated pictures, set after set, so that one number identifies a picture."""
@@ -186,18 +192,18 @@ class Results:
     def fitted_on(self) -> str | None:
         """The set that calibration is fitted on: one of enough new groups, otherwise val. None if it is another run's.
 
-        Where it is `unseen`, nobody needs to leave training, and the figures of each group there are those of a
-        calibration that was fitted on the others.
+        Where it is `dev` or `unseen`, nobody needs to leave training, and the figures of each group there are those of
+        a calibration that was fitted on the others.
         """
         if self.calibration_of_run is not None:
             return None
-        new = [name for name in ("unseen", "val") if name in self.sets and self._of_new_groups(name)]
+        new = [name for name in ("dev", "unseen", "val") if name in self.sets and self._of_new_groups(name)]
         return new[0] if new else "val" if "val" in self.sets else None
 
     @property
     def trusted(self) -> str:
         """The set whose figures say most about the pictures to come: one of new people if there is one."""
-        names = list(reversed(self.figures))  # unseen, holdout, test, val
+        names = list(reversed(self.figures))  # unseen, dev, holdout, test, val
         new = [name for name in names if People.of(name, self.figures[name], self.known) is People.NEW]
         return (new or names)[0]
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import get_loader, set_loader, set_parsing_settings
 
+from gfnet_pl.data.collection import named_root
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.files import refuse_url
 
@@ -102,10 +103,12 @@ def refuse_urls(settings: Mapping[str, Any]) -> None:
 
 
 def find_home(settings: MutableMapping[str, Any]) -> None:
-    """Replaces `~` in the paths among `settings`, by dotted key, by the home folder."""
+    """Replaces `~` in the paths among `settings`, by dotted key, by the home folder, and named data by their folder."""
     for key in _PATHS:
         value = settings.get(key)
         if isinstance(value, str):
             settings[key] = os.path.expanduser(value)
         elif isinstance(value, list):
             settings[key] = [os.path.expanduser(path) if isinstance(path, str) else path for path in value]
+    if isinstance(root := settings.get("data.root"), str):
+        settings["data.root"] = named_root(root)

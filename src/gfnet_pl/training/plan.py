@@ -126,10 +126,10 @@ def _kept_out(found: Survey, *, group_by: str | None, folds: int | None) -> dict
         return {"pictures": round(found.pictures / folds)}
     least = min(found.counts.values())
     fraction = _FIFTH if found.pictures < _FEW else _TENTH
-    holdout = _HOLDOUT if not found.provided & {"test", "unseen"} and least >= _HOLDOUT_FROM else 0
+    holdout = _HOLDOUT if not found.provided & {"test", "dev", "unseen"} and least >= _HOLDOUT_FROM else 0
     kept = holdout * len(found.counts) + (0 if "val" in found.provided else round(fraction * found.pictures))
     settings: dict[str, Any] = {"data.val_fraction": fraction, "data.holdout_per_class": holdout}
-    if (group_by or found.groups >= _GROUPS) and not found.provided & {"val", "unseen"}:
+    if (group_by or found.groups >= _GROUPS) and not found.provided & {"val", "dev", "unseen"}:
         settings["data.split_by"] = "group"
         if found.groups >= _MANY_GROUPS and group_by != "blocks":  # they are no people
             settings["data.unseen_groups"] = unseen = round(_TENTH * found.groups)
