@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from conftest import QUIET
 
 from gfnet_pl import Classifier
 from gfnet_pl.cli import main
+from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.training.classifier import GFNetClassifier
 
 OLD = Path(__file__).parent / "old_run"
@@ -38,6 +40,15 @@ def no_umap(monkeypatch):
 
 def figures():
     return json.loads((RUN / "metrics.json").read_text())["sets"]
+
+
+def test_a_run_of_each_released_version_is_kept_and_loads():
+    changelog = (OLD.parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
+    kept = {json.loads(record.read_text())[0]["gfnet_pl"]: record for record in OLD.parent.glob("old_run*/*/run.json")}
+    assert kept.keys() == set(re.findall(r"^## \[(\d.*?)\]", changelog, re.MULTILINE))  # a release adds its own
+    for record in kept.values():
+        for checkpoint in record.parent.glob("checkpoints/*.ckpt"):
+            assert Checkpoint.load(checkpoint).net()(torch.zeros(1, 1, 16, 16)).isfinite().all()
 
 
 def test_its_results_make_a_report_as_they_are(no_umap):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUIET
+from conftest import QUIET, write_picture
 from lightning.pytorch.callbacks import Timer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -35,14 +35,16 @@ class EveryBatch(LastCheckpoint):
         trainer.save_checkpoint(f"within/{trainer.global_step}.ckpt", weights_only=False)
 
 
-@pytest.mark.parametrize("options", [[], ["--data.num_workers=2", "--data.balanced=true", "--data.epoch_size=70"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--data.num_workers=2", "--data.balanced=true", "--data.epoch_size=70", "--trainer.max_steps=8"]]
+)
 def test_a_run_resumed_at_any_batch_ends_as_one_that_was_never_stopped(tiny, options, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("gfnet_pl.training.lightning_cli.LastCheckpoint", EveryBatch)
         assert main([*tiny, *RANDOM, *options]) == 0
     whole = state(LAST)
     steps = sorted(Path("within").glob("*.ckpt"), key=lambda path: int(path.stem))
-    assert len(steps) == whole[-1] == (10 if options else 6)
+    assert len(steps) == whole[-1] == (8 if options else 6)  # 8 of 10: max_steps ends it within its second epoch
     for path in steps[:-1]:
         path = path.rename(LAST.with_name(path.name))
         assert main([*tiny, *RANDOM, *options, f"--ckpt_path={path}"]) == 0
@@ -186,3 +188,42 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_not_mistaken_for_a
 def test_nothing_trained_is_an_error(tiny, capsys):
     assert main([*tiny, "--trainer.max_time=00:00:00:00"]) == 2
     assert "nothing was trained" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_would_change_its_steps_is_refused_by_name(tiny, pictures, capsys):
+    tiny = [*tiny, "--seed_everything=1", "--trainer.precision=32-true"]
+    assert main([*tiny, "--trainer.max_epochs=1"]) == 0
+
+    def resumed(*options):
+        status = main([*tiny, "--ckpt_path=last.ckpt", *options])
+        return status, capsys.readouterr().err.splitlines()[-1]
+
+    for option, had in {
+        "seed_everything=2": "1",
+        "trainer.accumulate_grad_batches=2": "1",
+        "trainer.gradient_clip_val=0.5": "1.0",
+        "trainer.precision=bf16-mixed": "32-true",
+        "trainer.limit_train_batches=2": "None",
+        "data.batch_size=8": "16",
+        "data.augment.rotation=5.0": "0.0",
+        "model.weight_decay=0.2": "1e-06",
+    }.items():
+        key, _, value = option.partition("=")
+        status, line = resumed(f"--{option}")
+        assert status == 2
+        assert line == f"gfnet: error: {key} is {value} in this command but {had} in {LAST}: drop it"
+    content = torch.load(LAST, weights_only=True)
+    content["gfnet_pl"]["devices"] = 2
+    torch.save(content, LAST.with_name("of_two.ckpt"))
+    status, line = resumed(f"--ckpt_path={LAST.with_name('of_two.ckpt')}")
+    assert (status, "was trained with 2 devices, and here is 1" in line) == (2, True)
+    path = next(
+        row.split(",")[0] for row in (LAST.parents[1] / "splits.csv").read_text().splitlines() if "train" in row
+    )
+    kept = (pictures / path).read_bytes()
+    write_picture(pictures / path, "ant", 77_777)
+    status, line = resumed()
+    assert (status, "1 training picture in" in line) == (2, True)
+    (pictures / path).write_bytes(kept)
+    same = ["--trainer.accumulate_grad_batches=1", "--trainer.precision=32", "--data.num_workers=1"]
+    assert resumed(*same)[0] == 0  # the same in other words, and what changes no step

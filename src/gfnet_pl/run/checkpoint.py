@@ -79,6 +79,7 @@ class Checkpoint:
         splits: SHA-256 of the run's splits.csv; None in a run of version 0.1.0.
         trained_on: "digests" (K,) int64 of the pictures that the net was trained on, as bits of `Seen.digests`, and
             "decoding", what made their pixels; None if the checkpoint is of version 0.1.0.
+        devices: How many devices its run was trained with, on all machines; None if the checkpoint does not say it.
     """
 
     path: Path
@@ -90,6 +91,7 @@ class Checkpoint:
     not_taken: tuple[str, ...] = ()
     splits: str | None = None
     trained_on: dict[str, Any] | None = None
+    devices: int | None = None
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
@@ -191,12 +193,13 @@ def _read(path: Path, content: Any) -> Checkpoint | None:  # noqa: ANN401
     settings = {key: value for key, value in stored.items() if _is_taken(key, value)}
     lost = tuple(key for key, value in stored.items() if key not in settings and value not in (None, "auto"))
     steps, pictures = int(content["global_step"]), record.get("trained_on")
-    splits = record.get("splits")
+    splits, devices = record.get("splits"), record.get("devices")
     if pictures and not (isinstance(pictures["decoding"], str) and pictures["digests"].dtype == torch.int64):
         return None
-    if not isinstance(splits, str | None):
+    if not (isinstance(splits, str | None) and isinstance(devices, int | None)):
         return None
-    return Checkpoint(path, stage, _finished_epochs(content), steps, settings, weights, lost, splits, pictures)
+    epochs = _finished_epochs(content)
+    return Checkpoint(path, stage, epochs, steps, settings, weights, lost, splits, pictures, devices)
 
 
 def _is_taken(key: str, value: object) -> bool:

@@ -16,6 +16,7 @@ from gfnet_pl.data.collection import classes_in, collect, folder_of
 from gfnet_pl.data.packed import file_of
 from gfnet_pl.data.seen import Seen
 from gfnet_pl.data.splits import read_splits
+from gfnet_pl.errors import UserError
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.record import read_sessions
 
@@ -120,3 +121,25 @@ def trained_on(checkpoint: Checkpoint) -> Seen:
 def stored(seen: Seen) -> dict[str, Any]:
     """What a checkpoint stores of it, see `Checkpoint.trained_on`."""
     return {"digests": torch.from_numpy(seen.digests.view(np.int64)), "decoding": decoding()}
+
+
+def refuse_other_pictures(now: Seen, before: dict[str, Any] | None, source: str) -> None:
+    """Refuses to go on with a run on training pictures that it was not trained on so far.
+
+    Args:
+        now: What the net will have been trained on, with what it had seen before.
+        before: What its checkpoint stores, see `stored`; None, and what another decoder made, cannot be compared.
+        source: The data, for the message.
+
+    Raises:
+        UserError: There are such pictures.
+    """
+    if before is None or before["decoding"] != decoding():
+        return
+    known = before["digests"].numpy().view(np.uint64)
+    if new := len(np.setdiff1d(now.digests, known)):
+        raise UserError(
+            f"data.root: {new:,} training picture{'s' if new > 1 else ''} in {source} "
+            f"{'are' if new > 1 else 'is'} not as when this run began, and a run that goes on keeps its pictures: put "
+            "them back, or train a new run from its weights with another --stage"
+        )

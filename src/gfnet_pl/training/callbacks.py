@@ -89,6 +89,8 @@ class Tell(Callback):
 class Throughput(Callback):
     """Logs `train/images_per_second` for each epoch, over the training steps of all devices, without validation."""
 
+    _seconds = 0.0
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._images, self._start = 0, time.perf_counter()  # an epoch that is resumed midway has no epoch start
 
@@ -107,4 +109,5 @@ class Throughput(Callback):
         self._seconds = time.perf_counter() - self._start
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.log("train/images_per_second", trainer.world_size * self._images / self._seconds)
+        if self._images:
+            pl_module.log("train/images_per_second", trainer.world_size * self._images / self._seconds)

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import threading
+import time
 import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher, subprocess_script
 from lightning.pytorch.utilities import rank_zero_only
 
 from gfnet_pl.data.datamodule import ImageDataModule
@@ -38,6 +39,7 @@ from gfnet_pl.training.ending import Ending
 from gfnet_pl.training.folds import Fold, refuse_folds_of, run_folds
 from gfnet_pl.training.last_checkpoint import LastCheckpoint
 from gfnet_pl.training.losses import Losses
+from gfnet_pl.training.lost import PATIENCE, observe, observe_first, told_of_loss
 from gfnet_pl.training.mistakes import of_lightning, of_parser
 from gfnet_pl.training.options import allow_imports, find_home, names_as_text, read_names_as_text, refuse_urls
 from gfnet_pl.training.outcome import Outcome
@@ -54,6 +56,7 @@ from gfnet_pl.training.warm_start import (
     give_weights,
     kept_in_plan,
     refuse_if_finished,
+    refuse_other_devices,
     resumes,
     settings_from,
     started_from,
@@ -87,6 +90,9 @@ def run_trainer(args: list[str], command: list[str]) -> RunFolder | None:
             stack.callback(signal.signal, signal.SIGINT, on_ctrl_c)  # after Ctrl-C, Lightning ignores it
         if args[0] == "fit":
             stack.enter_context(stop.handled())
+        subprocess_script._launch_process_observer = observe  # type: ignore[attr-defined]  # it is private
+        if is_started_by_lightning():
+            observe_first()
         try:
             with quiet("lightning.pytorch", "lightning.fabric"):  # seeds, accelerators, other products
                 cli = GFNetCLI(args, command, stop, stack)
@@ -104,6 +110,10 @@ def run_trainer(args: list[str], command: list[str]) -> RunFolder | None:
             if stopped.number == signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise SystemExit(128 + stopped.number) from None
+        except UserError:
+            if is_started_by_lightning():
+                time.sleep(PATIENCE)  # the first process says the same, and ends this one, unless it is alone with it
+            raise
         except SystemExit as ended:
             if isinstance(ended.__context__, KeyboardInterrupt):
                 raise ended.__context__ from None
@@ -269,7 +279,7 @@ class GFNetCLI(LightningCLI):
         with self._told():
             try:
                 super()._run_subcommand(subcommand)
-            except Stopped:
+            except BaseException:
                 if isinstance(launcher := self.trainer.strategy.launcher, _SubprocessScriptLauncher):
                     launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # those that may wait for this one
                 raise
@@ -282,6 +292,8 @@ class GFNetCLI(LightningCLI):
         except UserError:
             raise
         except Exception as error:
+            if message := told_of_loss(error):
+                raise UserError(message) from None
             if message := of_lightning(error, self._get(self.config, "trainer")):
                 raise UserError(message) from None
             run = self.run or (self.checkpoint.run if self.checkpoint else None)
@@ -376,6 +388,7 @@ class GFNetCLI(LightningCLI):
         if checkpoint is None:
             self.trainer.fit(model, **kwargs)
         elif resumes(checkpoint, self.stage):
+            refuse_other_devices(checkpoint, self.trainer.world_size)
             refuse_if_finished(checkpoint, max_epochs=self.trainer.max_epochs, max_steps=self.trainer.max_steps)
             self._remember()
             words = "resuming %s at epoch %d, step %d: settings, splits and all state are its run's"

@@ -14,7 +14,7 @@ from gfnet_pl.run.checkpoint import RECORD
 from gfnet_pl.run.confusion import write_confusion
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.record import provenance, read_sessions, write_record
-from gfnet_pl.run.trained_data import stored
+from gfnet_pl.run.trained_data import refuse_other_pictures, stored
 from gfnet_pl.training.classifier import GFNetClassifier
 
 
@@ -96,10 +96,14 @@ class RunRecord(Callback):
             "random_state": random_state,
             "trained_on": stored(data.trained_on),
             "splits": self._splits,
+            "devices": trainer.world_size,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._random_state = checkpoint.get(RECORD, {}).get("random_state")
+        record = checkpoint.get(RECORD, {})
+        self._random_state = record.get("random_state")
+        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        refuse_other_pictures(data.trained_on, record.get("trained_on"), data.source)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._random_state:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _NAMED = 8  # classes in a line
 _DRAWS_SPLITS = tuple(f"data.{field.name}" for field in fields(SplitRule))
 _MAY_MOVE = ("data.root", "data.splits", "data.on_broken")  # pictures may have been moved or damaged since
+_OF_THE_MACHINE = ("data.num_workers", "data.device_cache")  # they change no batch
 _RECIPE = ("model.lr", "model.weight_decay", "model.warmup_epochs", "model.freeze")
 _OF_THE_DATA = (*_DRAWS_SPLITS, "data.classes", "data.class_emphasis", "data.epoch_size")  # of no use for other classes
 _KEPT = {
@@ -38,6 +39,19 @@ _KEPT = {
     "data.fit": "stretch",
 }  # a net keeps these; and what they were before one could say
 _OF_THE_NET = tuple(f"model.{name}" for name in ("image_size", "patch_size", "dim", "depth", "dropout", "drop_path"))
+# Settings beside the net's and the data's that change a step, and what they are where they are unset. To change one of
+# them is to train another run.
+_OF_THE_STEP: dict[str, object] = {
+    "seed_everything": None,
+    "tf32.enabled": True,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.gradient_clip_algorithm": "norm",
+    "trainer.gradient_clip_val": 0,
+    "trainer.limit_train_batches": 1.0,
+    "trainer.precision": FLOAT32,
+    "trainer.sync_batchnorm": False,
+}
+_PRECISIONS = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}  # Lightning's short names
 _LR = 1e-3  # of a net that has learned something; a new one of the same size is planned to begin at 5e-3
 _REGULARISATION = ("model.dropout", "model.drop_path")
 
@@ -128,7 +142,8 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     if again:
         fixed = tuple(key for key in fixed if key not in _REGULARISATION)
     elif subcommand == "fit":
-        fixed += tuple(key for key in taken if key.startswith("data.") and key not in _MAY_MOVE)
+        fixed += tuple(key for key in taken if key.startswith("data.") and key not in (*_MAY_MOVE, *_OF_THE_MACHINE))
+        fixed += tuple(_OF_THE_STEP)
     _refuse_contradictions(checkpoint, said, taken, fixed)
     return taken
 
@@ -251,7 +266,7 @@ def _refuse_contradictions(
     checkpoint: Checkpoint, said: dict[str, Any], taken: dict[str, Any], fixed: tuple[str, ...]
 ) -> None:
     for key in sorted(said.keys() & taken.keys()):
-        if _plain(said[key]) == _plain(taken[key]) or (key == "model.classes" and said[key] is None):
+        if _plain(key, said[key]) == _plain(key, taken[key]) or (key == "model.classes" and said[key] is None):
             continue  # a run that started for the classes of its data has none in its config
         if key in fixed:
             raise UserError(f"{key} is {said[key]} in this command but {taken[key]} in {checkpoint.path}: drop it")
@@ -259,5 +274,24 @@ def _refuse_contradictions(
             raise UserError(f"{key} is {said[key]} in this command, but the splits come from {splits}: drop it")
 
 
-def _plain(value: object) -> object:
+def _plain(key: str, value: object) -> object:
+    """A setting's value such that two that mean the same are equal."""
+    if value is None:
+        return _OF_THE_STEP.get(key)
+    if key == "trainer.precision":
+        return _PRECISIONS.get(str(value), value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def refuse_other_devices(checkpoint: Checkpoint, devices: int) -> None:
+    """Refuses to resume a run with more or fewer devices: each has its batch, so a step would be another one.
+
+    Raises:
+        UserError: The run was trained with another number of devices, all machines together.
+    """
+    if checkpoint.devices not in (None, devices):
+        raise UserError(
+            f"trainer.devices: {checkpoint.path} was trained with {checkpoint.devices} devices, and here "
+            f"{'is' if devices == 1 else 'are'} {devices}: its steps would be other ones; give --trainer.devices and "
+            "--trainer.num_nodes as they were, or train a new run from its weights with another --stage"
+        )
