@@ -28,6 +28,8 @@ _ADVICE = {
 }
 _NO_MEMORY = re.compile("out of memory|allocate memory|size calculation overflowed")  # torch, on a GPU and on a CPU
 
+_OF_A_WORKER = re.compile(r"DataLoader worker .*?(killed by signal: [^.]+|exited unexpectedly)")
+
 
 class UserError(Exception):
     """An error that a user can correct; the command line exits with 2.
@@ -101,6 +103,11 @@ def check_range(
         raise error(f"{key} is {value}: it must be {words}")
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was used up: Python's own error, and PyTorch's on a GPU and on a CPU."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
+
+
 def told_by_system(error: Exception) -> str | None:
     """What a user can mend about an error that the system raised, in one line; None if it is of another kind.
 
@@ -113,8 +120,13 @@ def told_by_system(error: Exception) -> str | None:
         reason = os.strerror(error.errno)
         advice = _ADVICE.get(error.errno, "name another place")
         return f"{os.fsdecode(place)}: {reason}; {advice}" if place else f"the system says {reason}; {advice}"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+    if is_out_of_memory(error):
         return f"there is not enough memory ({one_line(error)}); lower data.batch_size, or take a smaller net or image"
+    if isinstance(error, RuntimeError) and (ended := _OF_A_WORKER.search(str(error))):
+        return (
+            f"a process that reads batches has ended ({ended[0]}): memory is used up, or a file that it reads was cut; "
+            "give a lower data.num_workers, or 0"
+        )
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object!r}: not valid Unicode, so it can be neither written nor shown; rename it"
     if isinstance(error, ValueError) and "embedded null" in str(error):

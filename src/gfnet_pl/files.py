@@ -9,6 +9,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -61,6 +62,25 @@ def check_output(option: str, name: str | Path) -> Path:
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
         raise UserError(f"{option}: {path} may not be written; name another place")
     return path
+
+
+def check_room(folder: Path, size: int, what: str) -> None:
+    """Refuses to write into the cache folder what will not fit, before it begins.
+
+    Args:
+        folder: Where to. It must exist.
+        size: In bytes.
+        what: What is written, for the message.
+
+    Raises:
+        UserError: Less is free there.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError(
+            f"{folder}: {what} takes {size / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free there; make room, or set "
+            "XDG_CACHE_HOME to a folder with more"
+        )
 
 
 def refuse_url(key: str, name: str | os.PathLike[str]) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -18,6 +19,8 @@ from typing import Any
 from gfnet_pl.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+_mapped: list[str] = []  # files whose loss ends this process
 
 Answer = tuple[Any, bytes | memoryview]  # a value for JSON, and additional bytes
 Process = subprocess.Popen[bytes]
@@ -43,6 +46,32 @@ def keep_freed_memory() -> None:
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(_M_MMAP_THRESHOLD, 2**30)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def tell_if_cut(file: Path) -> None:
+    """From now on, this process says so if it ends because a file that it has mapped is cut, or its disk fails.
+
+    The system sends SIGBUS then, which ends a process without a word. A handler of Python's own would not run: the
+    access is tried again, and fails again, before Python looks for signals. Without this signal (Windows), this
+    function does nothing.
+
+    Args:
+        file: The file that is mapped.
+    """
+    if not hasattr(signal, "SIGBUS"):
+        return
+    if not _mapped:
+        ctypes.CDLL(None).signal(signal.SIGBUS, _end_of_cut_file)
+    if str(file) not in _mapped:
+        _mapped.append(str(file))
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)  # type: ignore[untyped-decorator]  # ctypes has no type for it
+def _end_of_cut_file(number: int) -> None:
+    names = " or ".join(_mapped)
+    line = f"gfnet: error: a file was cut, or its disk failed, while it was read: {names}; run the command again\n"
+    os.write(2, line.encode(errors="replace"))
+    os._exit(2)
 
 
 def in_processes(

@@ -7,7 +7,6 @@ more than pictures can be compressed. An archive inside of an archive stays one.
 """
 
 import csv
-import errno
 import gzip
 import hashlib
 import json
@@ -24,7 +23,7 @@ from pathlib import Path
 
 from gfnet_pl.data.tree import Tree
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import cache_folder, locked
+from gfnet_pl.files import cache_folder, check_room, locked
 from gfnet_pl.messages import follow
 
 log = logging.getLogger(__name__)
@@ -114,8 +113,7 @@ def check_size(file: Path, size: int) -> None:
         size: In bytes.
 
     Raises:
-        UserError: It is above a GiB and more than a hundred times the file's size.
-        OSError: The cache folder has no room for it.
+        UserError: It is above a GiB and more than a hundred times the file's size, or the cache folder has no room.
     """
     compressed = file.stat().st_size
     if size > max(_LEAST, _MOST * compressed):
@@ -123,8 +121,7 @@ def check_size(file: Path, size: int) -> None:
             f"{file} would unpack from {compressed:,} to {size:,} bytes, more than pictures are compressed; "
             "if you trust it, unpack it yourself"
         )
-    if size > shutil.disk_usage(cache_folder()).free:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    check_room(cache_folder(), size, f"what {file.name} unpacks to")
 
 
 def _source(path: Path, real: str) -> list[str | int]:

@@ -32,8 +32,8 @@ from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import DECODING, Images, decoded, heif_version
 from gfnet_pl.data.packed import file_of
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import cache_folder, locked, replacing
-from gfnet_pl.processes import cores
+from gfnet_pl.files import cache_folder, check_room, locked, replacing
+from gfnet_pl.processes import cores, tell_if_cut
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ class _CacheFile:
             if length <= _LAST_LENGTH:
                 raise _Unusable("it is cut short")
             self._map = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
+        tell_if_cut(path)
         last = _LAST_PATTERN.fullmatch(self._map[length - _LAST_LENGTH :])
         if last is None:
             raise _Unusable("its end is missing or damaged")
@@ -224,6 +225,7 @@ def _build(
     new = list(asked.keys() - set(held)) if held else list(asked)
     new.sort()  # neighbours on disk are read one after another
     record: dict[str, Any] = {"folder": str(folder), "decoding": decoding(), "paths": held + new}
+    check_room(path.parent, len(record["paths"]) * canvas.bytes, f"the cache of {len(record['paths']):,} pictures")
     with replacing(path, "wb+", partial=partial, instead=_names(path)[1:], lasting=False) as file:
         broken = {}
         if old:

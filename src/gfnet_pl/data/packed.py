@@ -28,6 +28,7 @@ from gfnet_pl.data.archive import unpacked_once
 from gfnet_pl.data.formats import IDX, Contents, holds_pictures, read, sources
 from gfnet_pl.data.manifest import SPLIT_WORDS, Picture
 from gfnet_pl.errors import UserError
+from gfnet_pl.processes import tell_if_cut
 
 _PATH = re.compile(r"(.+(?:\.npz|\.csv|[-_.]idx3[-_.]ubyte(?:\.gz)?))#(\d{1,9})", re.IGNORECASE | re.DOTALL)
 _OF_A_NAME = SPLIT_WORDS | {"t10k": "test"}  # MNIST's name for its 10,000 test pictures
@@ -224,4 +225,5 @@ def _pixels(file: str, size: int, mtime: int) -> npt.NDArray[np.uint8]:
     folder = _unpacked(Path(file))
     shape = _contents(Path(file)).shape
     pixels = np.memmap(folder / _PIXELS, np.uint8, "r")
+    tell_if_cut(folder / _PIXELS)
     return pixels.reshape(len(pixels) // math.prod(shape), *shape)

@@ -229,7 +229,7 @@ class GFNetClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         parameters = (parameter for parameter in self.net.parameters() if parameter.requires_grad)
         self.training_logits.clear()
-        loss = mean_loss(self._training_loss, self._parts(batch), parameters)
+        loss = mean_loss(self._training_loss, self.parts(batch), parameters)
         self._watch(loss.detach())
         trainer: Any = self.trainer  # its type does not declare log_every_n_steps
         if (self.global_step + 1) % trainer.log_every_n_steps == 0:  # reading the loss means to wait for the GPU
@@ -243,7 +243,8 @@ class GFNetClassifier(LightningModule):
         self.training_logits.append(logits.detach().float())
         return self._shared_step(part, logits, "train")
 
-    def _parts(self, batch: Batch) -> list[Batch]:
+    def parts(self, batch: Batch) -> list[Batch]:
+        """A batch in parts whose activations stay in the memory that the process has, see `micro_batches`."""
         return in_parts(batch, largest_activation(self.net), self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -261,7 +262,7 @@ class GFNetClassifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Returns the logits (B, classes) of a batch, and the features (B, dim) that they are computed from."""
-        features = torch.cat([self.net.features(part.images) for part in self._parts(batch)])
+        features = torch.cat([self.net.features(part.images) for part in self.parts(batch)])
         return {"logits": self.net.head(features), "features": features}
 
     @property

@@ -40,6 +40,7 @@ from gfnet_pl.training.folds import Fold, refuse_folds_of, run_folds
 from gfnet_pl.training.last_checkpoint import LastCheckpoint
 from gfnet_pl.training.losses import Losses
 from gfnet_pl.training.lost import PATIENCE, observe, observe_first, told_of_loss
+from gfnet_pl.training.memory import told_of_batch
 from gfnet_pl.training.mistakes import of_lightning, of_parser
 from gfnet_pl.training.options import allow_imports, find_home, names_as_text, read_names_as_text, refuse_urls
 from gfnet_pl.training.outcome import Outcome
@@ -294,6 +295,8 @@ class GFNetCLI(LightningCLI):
         except Exception as error:
             if message := told_of_loss(error):
                 raise UserError(message) from None
+            if message := self._told_of_batch(error):
+                raise UserError(message) from None
             if message := of_lightning(error, self._get(self.config, "trainer")):
                 raise UserError(message) from None
             run = self.run or (self.checkpoint.run if self.checkpoint else None)
@@ -302,6 +305,11 @@ class GFNetCLI(LightningCLI):
                     file.write(traceback.format_exc())
                     error.add_note(f"This traceback is also in {run.fault}.")
             raise
+
+    def _told_of_batch(self, error: Exception) -> str | None:
+        if self.subcommand != "fit" or not hasattr(self, "trainer"):
+            return None
+        return told_of_batch(error, self.trainer, self.model, self.datamodule)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  (the signature of LightningCLI)
         settings = self._get(self.config_init, "trainer")
