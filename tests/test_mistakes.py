@@ -227,7 +227,12 @@ def test_a_file_in_a_folder_s_place_is_named(tiny, capsys):
         (OSError(errno.ENOSPC, "full"), "the system says No space left on device; make room there"),
         (OSError(errno.EISDIR, "", "a.csv.partial", None, "a.csv"), "a.csv: Is a directory; a folder stands where a "),
         (PermissionError(errno.EACCES, "", b"runs"), "runs: Permission denied; change who may use it"),
-        (OSError(errno.EROFS, "", "runs"), "runs: Read-only file system; name another place"),
+        (OSError(errno.EROFS, "", "runs"), "runs: Read-only file system; copy it to a place that can be written"),
+        (OSError(errno.ENOENT, ""), "the current folder is gone; change to another one"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. "),
+            "a process that reads batches has",
+        ),
         (MemoryError(), "there is not enough memory (MemoryError); lower data.batch_size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "there is not enough memory (Default"),
         (UnicodeEncodeError("utf-8", "a\udc80", 1, 2, "surrogates"), r"'a\udc80': not valid Unicode"),
