@@ -11,8 +11,8 @@ from gfnet_pl.data import archive
 from gfnet_pl.data.archive import opened
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.collection import collect
-from gfnet_pl.data.datamodule import find_pictures
 from gfnet_pl.data.layouts import scan
+from gfnet_pl.data.named import find_pictures
 from gfnet_pl.errors import UserError
 
 

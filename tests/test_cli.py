@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import CLASSES, QUIET
 
-from gfnet_pl.cli import _with_plain_words, find_config, main
+from gfnet_pl.cli import find_config, main
+from gfnet_pl.data import decode
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import read_each
+from gfnet_pl.export import predict
+from gfnet_pl.export.runtime import TorchRuntime
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder
 
@@ -99,7 +102,8 @@ def test_a_mistake_is_one_line_and_status_2(workplace, capsys, options, message)
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])
 def test_without_any_run_it_says_so(workplace, capsys, command):
-    assert main([command]) == 2
+    Path("a.png").write_bytes(b"")
+    assert main([command, *(["a.png"] if command == "predict" else [])]) == 2
     assert "no run in ./runs yet: train one with gfnet fit" in last_line(capsys)
 
 
@@ -143,7 +147,7 @@ def test_the_embedded_data_is_called_synthetic_wherever_it_is_scored(workplace, 
 def test_predict_writes_a_row_a_picture(tiny, pictures):
     assert main([*tiny, "--trainer.max_epochs=12", "--model.lr=5e-3"]) == 0
     pattern = str(pictures / "Unseen" / "*" / "01.png")
-    assert main(["predict", *QUIET, "--data.predict_paths", str(pictures / "Test" / "ant"), pattern]) == 0
+    assert main(["predict", "--data.predict_paths", str(pictures / "Test" / "ant"), pattern]) == 0
     rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
     assert list(rows[0]) == ["path", "prediction", "probability", "top3", "accepted", "reason"]
     assert [row["prediction"] for row in rows] == ["ant"] * 4 + ["Cat", "ant", "bee"]
@@ -158,10 +162,10 @@ def test_predict_writes_a_row_a_picture(tiny, pictures):
 def test_predict_writes_where_it_is_told_to(tiny, pictures, capsys):
     assert main(tiny) == 0
     paths = ["--data.predict_paths", str(pictures / "Test" / "ant")]
-    assert main(["predict", *QUIET, "--out=ants.csv", *paths]) == 0
+    assert main(["predict", "--out=ants.csv", *paths]) == 0
     assert len(Path("ants.csv").read_text().splitlines()) == 5
     assert not Path("predictions.csv").exists()
-    assert main(["predict", *QUIET, "--out=nowhere/ants.csv", *paths]) == 2
+    assert main(["predict", "--out=nowhere/ants.csv", *paths]) == 2
     assert "--out: nowhere is not a folder; make it first" in last_line(capsys)
 
 
@@ -170,7 +174,7 @@ def test_predict_takes_plain_paths_shows_them_and_overwrites_nothing(tiny, pictu
     Path("predictions.csv").write_text("somebody's own")
     first, second = pictures / "Test" / "ant" / "00.png", pictures / "Unseen" / "bee"
     capsys.readouterr()
-    assert main(["predict", str(first), "--ckpt_path", "last.ckpt", str(second), *QUIET]) == 0
+    assert main(["predict", str(first), "--ckpt_path", "last.ckpt", str(second)]) == 0
     assert Path("predictions.csv").read_text() == "somebody's own"
     rows = list(csv.DictReader(Path("predictions-2.csv").read_text().splitlines()))
     assert [row["path"] for row in rows] == [str(first), *(str(second / f"0{n}.png") for n in range(5))]
@@ -180,7 +184,7 @@ def test_predict_takes_plain_paths_shows_them_and_overwrites_nothing(tiny, pictu
         assert line.split()[0].endswith(row["path"][-20:])
         assert line.split()[1:3] == [row["prediction"], f"{float(row['probability']):.0%}"]
         assert len(line) <= 80
-    assert main(["predict", str(pictures / "Train"), *QUIET, "--out=predictions.csv"]) == 0  # asked to
+    assert main(["predict", str(pictures / "Train"), "--out=predictions.csv"]) == 0  # asked to
     assert len(Path("predictions.csv").read_text().splitlines()) == 61
     assert not capsys.readouterr().out  # more than 20 are only in the file
 
@@ -193,7 +197,7 @@ def test_a_broken_picture_is_a_row_and_not_the_end(tiny, pictures, capsys):
     (folder / "02.png").mkdir()
     (folder / "02.png" / "a.png").write_bytes(b"")
     capsys.readouterr()
-    assert main(["predict", *QUIET, str(folder), str(pictures / "Test" / "bee" / "00.png")]) == 0
+    assert main(["predict", str(folder), str(pictures / "Test" / "bee" / "00.png")]) == 0
     captured = capsys.readouterr()
     rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
     assert [row["reason"] == "not calibrated" for row in rows] == [True, False, False, True, True]
@@ -202,22 +206,65 @@ def test_a_broken_picture_is_a_row_and_not_the_end(tiny, pictures, capsys):
     assert not rows[2]["prediction"] and rows[0]["prediction"]
     assert "unknown: it is empty" in captured.out
     assert "5 pictures by runs/base/version_0/checkpoints/best.ckpt; 2 cannot be read" in captured.err
-    assert main(["predict", *QUIET, str(folder / "01.png")]) == 2
+    assert main(["predict", str(folder / "01.png")]) == 2
     assert "none of the 1 pictures can be read, first " in last_line(capsys)
 
 
 def test_a_picture_that_may_not_be_read_is_a_row(tmp_path, monkeypatch):
-    def refuse(self, *_):
+    def refuse(_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    assert read_each([tmp_path / "a.png"], Canvas(2, 2)).broken == [(0, "it does not exist")]
+    monkeypatch.setattr(decode, "open_picture", refuse)
     assert read_each([tmp_path / "a.png"], Canvas(2, 2)).broken == [(0, "Permission denied")]
+
+
+def test_predict_writes_as_it_goes_in_the_form_that_is_asked_for(tiny, pictures, capsys, monkeypatch):
+    assert main([*tiny, "--trainer.max_epochs=1"]) == 0
+    folder = pictures / "Test"
+    (folder / "ant" / "01.png").write_bytes(b"")
+    capsys.readouterr()
+    assert main(["predict", str(folder), "--out=-", "--format=jsonl", "--top=2"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 12
+    assert sum(line["prediction"] is None for line in lines) == 1
+    for line in lines:
+        if line["prediction"] is None:
+            assert line == dict.fromkeys(line) | {"path": str(folder / "ant" / "01.png"), "reason": "it is empty"}
+        else:
+            assert len(line["top"]) == 2
+            assert line["top"][0] == {"label": line["prediction"], "probability": line["probability"]}
+    assert main(["predict", str(folder), "--out=rows.jsonl"]) == 0
+    assert json.loads(Path("rows.jsonl").read_text().splitlines()[0])["path"] == lines[0]["path"]
+    assert main(["predict", str(folder), "--on_broken=error"]) == 2
+    assert "01.png cannot be read as a picture (it is empty); repair" in last_line(capsys)
+    assert not list(Path().glob("predictions*"))  # not a line was written
+    assert main(["predict", str(folder), "--data.batch_size=2"]) == 2
+    assert last_line(capsys).endswith("gfnet predict has no --data.batch_size: the net brings what it needs; drop it")
+
+    calls, run = [], TorchRuntime.__call__
+    part = Path("predictions.csv.partial")
+
+    def stopped(self, images):
+        calls.append(len(part.read_text().splitlines()))
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return run(self, images)
+
+    monkeypatch.setattr(predict, "batch_of", lambda *_: 2)
+    monkeypatch.setattr(TorchRuntime, "__call__", stopped)
+    assert main(["predict", str(folder)]) == 130
+    assert calls[-1] >= 1 + 3 * 2  # a kill at this moment would lose the two batches that were under way
+    assert len(part.read_text().splitlines()) == 1 + 4 * 2
+    assert "the first 8 of 12 are in predictions.csv.partial" in capsys.readouterr().err
+    assert main(["predict", str(folder / "bee")]) == 0
+    assert Path("predictions-2.csv").is_file() and part.is_file()  # what is left of the other stays
 
 
 def test_predict_without_paths_asks_for_them(tiny, capsys):
     assert main(tiny) == 0
-    assert main(["predict", *QUIET]) == 2
-    assert "data.predict_paths: name pictures" in last_line(capsys)
+    assert main(["predict"]) == 2
+    assert "gfnet predict: name pictures" in last_line(capsys)
 
 
 def test_predict_needs_the_checkpoint_and_not_the_data(tiny, pictures, tmp_path):
@@ -225,7 +272,7 @@ def test_predict_needs_the_checkpoint_and_not_the_data(tiny, pictures, tmp_path)
     lone = Path("runs/base/version_0/checkpoints/best.ckpt").rename(tmp_path / "net.ckpt")
     picture = (pictures / "Test" / "ant" / "00.png").rename(tmp_path / "hand.png")
     pictures.rename(tmp_path / "elsewhere")
-    assert main(["predict", *QUIET, f"--ckpt_path={lone}", "--data.predict_paths", str(picture)]) == 0
+    assert main(["predict", f"--ckpt_path={lone}", "--data.predict_paths", str(picture)]) == 0
     assert len(Path("predictions.csv").read_text().splitlines()) == 2
 
 
@@ -267,23 +314,22 @@ def test_hand_signs_writes_a_data_set_of_the_size_asked_for(workplace, capsys):
 @pytest.mark.parametrize(
     ("words", "options", "paths"),
     [
-        (["a", "b c"], [], ["a", "b c"]),
-        (["a", "--x", "y", "b", "--z=1", "c"], ["--x", "y", "--z=1"], ["a", "b", "c"]),
-        (["--data.predict_paths", "a", "b c", "--x", "y"], ["--x", "y"], ["a", "b c"]),
-        (["--data.predict_paths=a", "b"], [], ["a", "b"]),
-        (["--data.predict_paths", '["a", "b"]'], [], ["a", "b"]),
-        (["[ab]*.png", "--x=1", "--", "-c.png"], ["--x=1"], ["[ab]*.png", "-c.png"]),
-        (["--help"], ["--help"], []),
+        (["a", "b c"], {}, ["a", "b c"]),
+        (["a", "--out", "y", "b", "--top=1", "c"], {"out": "y", "top": 1}, ["a", "b", "c"]),
+        (["--data.predict_paths", "a", "b c", "--out=-"], {"out": "-"}, ["a", "b c"]),
+        (["--data.predict_paths=a", "b"], {"format": "csv"}, ["a", "b"]),
+        (["[ab]*.png", "--trainer.devices=2", "--", "-c.png"], {"devices": 2}, ["[ab]*.png", "-c.png"]),
     ],
 )
 def test_the_plain_words_of_predict_are_its_paths(words, options, paths):
-    given = ["--data.predict_paths", json.dumps(paths)] if paths else []
-    assert _with_plain_words(["predict", *words]) == ["predict", *options, *given]
+    values = vars(predict._parsed(words))
+    assert values.items() >= options.items()
+    assert values["paths"] == paths
 
 
 def test_an_empty_path_to_predict_is_an_error(tiny, capsys):
     assert main(tiny) == 0
-    assert main(["predict", *QUIET, ""]) == 2
+    assert main(["predict", ""]) == 2
     assert "a path is empty" in last_line(capsys)
 
 

@@ -77,7 +77,7 @@ def test_a_damaged_record_hinders_nothing_and_is_kept_aside(text, caplog):
 def test_a_calibration_that_is_none_is_refused(capsys, key, value):
     whole = {"sha256": f'"{sha256(BEST)}"', "temperature": 1, "rejections": "[]", "new_groups": 0} | {key: value}
     CALIBRATION.write_text("{" + ", ".join(f'"{name}": {text}' for name, text in whole.items()) + "}")
-    assert main(["predict", *QUIET, "pictures/Unseen"]) == 2
+    assert main(["predict", "pictures/Unseen"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"gfnet: error: {CALIBRATION} cannot be read (")
     assert line.endswith("; remove it, or run gfnet test again")
@@ -110,5 +110,5 @@ def test_damaged_filters_and_losses_do_not_hinder_a_run_that_goes_on(caplog):
 def test_to_predict_a_checkpoint_is_enough():
     shutil.copy(BEST, "alone.ckpt")
     shutil.rmtree("runs")
-    assert main(["predict", *QUIET, "--ckpt_path=alone.ckpt", "pictures/Unseen"]) == 0
+    assert main(["predict", "--ckpt_path=alone.ckpt", "pictures/Unseen"]) == 0
     assert torch.load("alone.ckpt", weights_only=True)["epoch"] >= 0

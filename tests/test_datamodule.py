@@ -9,7 +9,8 @@ from lightning.pytorch import Trainer
 from PIL import Image
 
 from gfnet_pl.data.augment import Augment
-from gfnet_pl.data.datamodule import ImageDataModule, find_pictures
+from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.data.named import find_pictures
 from gfnet_pl.data.splits import write_splits
 from gfnet_pl.errors import UserError
 

@@ -30,7 +30,7 @@ COMMANDS = {
     "resume": ["fit", *QUIET, "--stage=base", "--ckpt_path=last.ckpt", "--trainer.max_epochs=3"],
     "test": ["test", *QUIET],
     "other data": ["test", *QUIET, "--data.root=pictures/Unseen"],
-    "predict": ["predict", *QUIET, "pictures/Unseen", "--out=predictions.csv"],
+    "predict": ["predict", "pictures/Unseen", "--out=predictions.csv"],
     "report": ["report"],
     "card": ["export", "--card"],
     "export": ["export", "--page"],

@@ -1,6 +1,7 @@
 """Real processes (gloo): one schedule, every image once, one cache."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,13 +42,16 @@ def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, pictu
     several_wrote = Path("runs/base/version_0/predictions.csv").read_text()
     assert main(["test", *QUIET, "--trainer.devices=1", "--trainer.strategy=auto"]) == 0
     assert Path("runs/base/version_0/predictions.csv").read_text() == several_wrote  # in the order of the pictures
-    given = ["--data.predict_paths", *map(str, sorted(pictures.glob("Unseen/*/0[01].png"))), "--data.batch_size=2"]
-    for out, devices in (("one.csv", 1), ("several.csv", processes)):
-        command = [GFNET, "predict", *QUIET, f"--out={out}", *given, f"--trainer.devices={devices}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, done.stderr
-    assert Path("several.csv").read_text() == Path("one.csv").read_text()
-    assert len(Path("one.csv").read_text().splitlines()) == 7
+    # As torchrun starts them: each of them classifies its share, and every picture comes once.
+    command, ranks = [GFNET, "predict", *map(str, sorted(pictures.glob("Unseen/*/0[01].png")))], range(processes)
+    assert main([*command[1:], "--out=one.csv"]) == 0
+    places = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)} for rank in ranks]
+    for started in [subprocess.Popen(command, env=os.environ | place) for place in places]:
+        assert started.wait(120) == 0
+    parts = [Path(f"predictions-{rank + 1}-of-{processes}.csv").read_text().splitlines()[1:] for rank in ranks]
+    one = Path("one.csv").read_text().splitlines()[1:]
+    assert parts == [one[rank::processes] for rank in ranks]
+    assert len(one) == 6
 
 
 def test_processes_together_train_as_one_with_their_batches_together(tiny):

@@ -366,8 +366,10 @@ def test_int8_that_loses_too_much_is_not_written(same_graph, monkeypatch, capsys
 def test_the_classifier_says_the_same_of_every_kind_of_picture_and_by_either_program(run):
     paths = unseen(6)
     fast, slow = Classifier.load(RUN), Classifier.load(EXPORT, by="torch")
-    own = Classifier.load(RUN / "checkpoints" / "best.ckpt")
+    own = Classifier.load(RUN / "checkpoints" / "best.ckpt", by="torch")
     assert isinstance(fast.runtime, OnnxRuntime)
+    assert isinstance(Classifier.load(RUN / "checkpoints" / "best.ckpt").runtime, OnnxRuntime)  # it is of this one
+    assert isinstance(Classifier.load(RUN / "checkpoints" / "last.ckpt").runtime, TorchRuntime)
     assert isinstance(slow.runtime, TorchRuntime)
     wanted = fast([*paths])
     with Image.open(paths[0]) as image:
@@ -391,11 +393,19 @@ def test_fewer_large_pictures_are_run_at_a_time():
     assert batch_of(4096, 4096) == 1
 
 
-def test_the_classifier_accepts_by_the_rule_of_the_run(run):
+def test_predict_and_the_classifier_accept_by_the_rule_of_the_run(run, capsys):
     paths = unseen(30)
     classifier = Classifier.load(RUN)
     rows = {}
-    assert main(["predict", *map(str, paths), "--out=rows.csv", *QUIET]) == 0
+    assert main(["predict", *map(str, paths), "--out=rows.csv"]) == 0
+    assert f"30 pictures by {EXPORT / 'model.onnx'}: rows.csv" in capsys.readouterr().err
+    whole = (EXPORT / "model.onnx").read_bytes()
+    (EXPORT / "model.onnx").write_bytes(whole[:-1])
+    assert main(["predict", *map(str, paths), "--out=by_torch.csv"]) == 0
+    (EXPORT / "model.onnx").write_bytes(whole)
+    assert "model.onnx is damaged" in (told := capsys.readouterr().err)
+    assert f"by {RUN / 'checkpoints' / 'best.ckpt'}: by_torch.csv" in told
+    assert Path("by_torch.csv").read_text() == Path("rows.csv").read_text()
     for line in Path("rows.csv").read_text().splitlines()[1:]:
         path, label, probability, _, accepted, reason = line.split(",")
         rows[path] = label, probability, {"yes": True, "no": False}.get(accepted), reason

@@ -19,9 +19,9 @@ from gfnet_pl.cli import main
 from gfnet_pl.data import archive
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.collection import classes_in, collect
-from gfnet_pl.data.datamodule import find_pictures
 from gfnet_pl.data.decode import open_picture, read_picture
 from gfnet_pl.data.layouts import scan
+from gfnet_pl.data.named import find_pictures
 from gfnet_pl.data.packed import class_order
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
@@ -218,7 +218,7 @@ def test_a_run_on_packed_pictures_is_trained_tested_and_predicts_them(tmp_path, 
     assert rows["mine.npz#47"][1:] == ("ant", "test", "")
     assert main(["test", *QUIET]) == 0
     Image.fromarray(images[47]).save(tmp_path / "47.png")
-    assert main(["predict", str(tmp_path / "47.png"), f"{file}#47", str(file), *QUIET]) == 0
+    assert main(["predict", str(tmp_path / "47.png"), f"{file}#47", str(file)]) == 0
     with (workplace / "predictions.csv").open(encoding="utf-8") as stream:
         predicted = list(csv.DictReader(stream))
     assert len(predicted) == 50

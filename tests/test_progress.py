@@ -9,9 +9,10 @@ from conftest import QUIET
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gfnet_pl.cli import main
+from gfnet_pl.messages import duration
 from gfnet_pl.run.curves import TAGS
 from gfnet_pl.training import progress
-from gfnet_pl.training.progress import _count, duration
+from gfnet_pl.training.progress import _count
 
 SHOWN = QUIET[1:]  # all but the switch that hides the progress
 

@@ -91,7 +91,7 @@ def test_files_that_do_not_go_together_are_refused_in_one_line(tested, break_it)
 def test_predict_uses_the_calibration_that_test_has_fitted(tiny, pictures, caplog):
     assert main([*tiny, "--model.lr=5e-3", "--trainer.max_epochs=4"]) == 0
     paths = ["--out=predictions.csv", str(pictures / "Test")]
-    assert main(["predict", *QUIET, *paths]) == 0
+    assert main(["predict", *paths]) == 0
     assert any("no calibration yet" in line for line in caplog.messages)
     raw = [float(row["probability"]) for row in rows(Path("predictions.csv"))]
     assert main(["test", *QUIET]) == 0
@@ -103,18 +103,18 @@ def test_predict_uses_the_calibration_that_test_has_fitted(tiny, pictures, caplo
     assert fitted["familiar_within"] > 0
     fitted["familiar_within"] = 1e9
     side.write_text(json.dumps(fitted))
-    assert main(["predict", *QUIET, *paths]) == 0
+    assert main(["predict", *paths]) == 0
     found = rows(Path("predictions.csv"))
     assert [float(row["probability"]) for row in found] == raw
     assert [row["accepted"] for row in found if float(row["probability"]) > threshold + 1e-4] == ["yes"] * 6
     assert [row["accepted"] for row in found if float(row["probability"]) < threshold - 1e-4] == ["no"] * 6
     assert {row["reason"] for row in found} == {"", "too uncertain"}
     side.write_text(json.dumps(fitted | {"familiar_within": 0.0}))
-    assert main(["predict", *QUIET, *paths]) == 0
+    assert main(["predict", *paths]) == 0
     found = {(row["accepted"], row["reason"]) for row in rows(Path("predictions.csv"))}
     assert found == {("no", "unlike the training pictures")}
     side.write_text(json.dumps(fitted | {"temperature": 1000.0}))
-    assert main(["predict", *QUIET, *paths]) == 0
+    assert main(["predict", *paths]) == 0
     assert all(float(row["probability"]) == pytest.approx(1 / 3, abs=0.01) for row in rows(Path("predictions.csv")))
 
 

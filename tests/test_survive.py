@@ -75,7 +75,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_and_test_and_predict_take_it_t
     shutil.copy(LAST, PREVIOUS)
     LAST.write_bytes(LAST.read_bytes()[:-2000])
     assert main(["test", *QUIET, "--ckpt_path=last.ckpt"]) == 0
-    assert main(["predict", "pictures/Unseen", *QUIET, "--ckpt_path", str(LAST)]) == 0
+    assert main(["predict", "pictures/Unseen", "--ckpt_path", str(LAST)]) == 0
     assert trained("--trainer.max_epochs=3") == 0
     assert sum("takes its place" in line for line in caplog.messages) == 3
     assert Checkpoint.load(LAST).epochs == 3

@@ -1,9 +1,8 @@
 """The `gfnet` command. Each subcommand imports only what it needs, so help and errors appear at once.
 
-LightningCLI runs fit, validate, test and predict (`training/lightning_cli.py`). Plain functions run the others.
+LightningCLI runs fit, validate and test (`training/lightning_cli.py`). Plain functions run the others.
 """
 
-import json
 import os
 import signal
 import sys
@@ -16,13 +15,13 @@ from gfnet_pl.errors import OneLineParser, UserError, nearest, one_line, told_by
 from gfnet_pl.help import HELP, OF_COMMAND
 from gfnet_pl.messages import messages, say, use_plain_characters
 
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+TRAINER_COMMANDS = ("fit", "validate", "test")
 _IN_PACKAGE = Path(__file__).parent / "configs"
 _IN_CHECKOUT = Path(__file__).parents[2] / "configs"
 _GROUPS = ("--trainer", "--model", "--data", "--tf32", "--data.augment")  # each takes a file, or settings in braces
-COMMANDS = (*TRAINER_COMMANDS, "report", "export", "curve", "runs", "audit", "hand-signs")
+COMMANDS = (*TRAINER_COMMANDS, "predict", "report", "export", "curve", "runs", "audit", "hand-signs")
 _RECIPE = ("base.yaml", "quick.yaml", "robust.yaml")
-_PICTURES, _ROOT = "--data.predict_paths", "--data.root"
+_ROOT = "--data.root"
 _WITHOUT_VALUE = ("-h", "--help", "--help-all", "--print_config")
 
 
@@ -97,6 +96,11 @@ def _run(args: list[str]) -> int:
 
         run_audit(_at_home(args[1:]))
         return 0
+    if command == "predict":
+        from gfnet_pl.export.predict import run_predict
+
+        run_predict(_at_home(args[1:]))
+        return 0
     if command == "report":
         from gfnet_pl.report.command import run_report
 
@@ -115,7 +119,7 @@ def _run(args: list[str]) -> int:
     from gfnet_pl.training.lightning_cli import run_trainer
 
     args = ["--help" if word == "--help-all" else word for word in args]
-    run_trainer(_with_paths(_with_recipe(_with_plain_words(args))), args)
+    run_trainer(_with_paths(_with_recipe(_with_folder(args))), args)
     return 0
 
 
@@ -177,36 +181,31 @@ def _check_config(path: Path) -> None:
         raise UserError(f"--config: {path} must hold keys with values, and sections with keys")
 
 
-def _with_plain_words(args: list[str]) -> list[str]:
-    """Puts plain words behind their option: the pictures of `gfnet predict`, and the folder of `gfnet fit`.
+def _with_folder(args: list[str]) -> list[str]:
+    """Puts the plain word of `gfnet fit`, its folder, behind its option.
 
     Another option takes the word that follows it, unless its value stands behind "=". Words behind "--" are plain.
     """
-    command = args[0]
-    if command not in ("predict", "fit"):
+    if args[0] != "fit":
         return args
     options: list[str] = []
     paths: list[str] = []
     words = iter(args[1:])
     for word in words:
-        name, equals, value = word.partition("=")
+        _, equals, _ = word.partition("=")
         if word == "--":
             paths += words
-        elif name == _PICTURES:
-            paths += _listed(value) if equals else []
         elif not word.startswith("-"):
-            paths += _listed(word) if command == "predict" else [word]
+            paths.append(word)
         else:
             options.append(word)
             if not equals and word not in _WITHOUT_VALUE:
                 options += [next(words, "")]
-    if command == "predict":
-        return [command, *options, *([_PICTURES, json.dumps(paths)] if paths else [])]
     if paths and paths[0].endswith((".yaml", ".yml")):
         raise UserError(f"{paths[0]} looks like a config: write --config {paths[0]}")
     if len(paths) > 1 or (paths and any(word.partition("=")[0] == _ROOT for word in options)):
         raise UserError(f"gfnet fit takes one folder of pictures, and here is {paths[-1]!r} besides; drop it")
-    return [command, *options, *[f"{_ROOT}={path}" for path in paths]]
+    return ["fit", *options, *[f"{_ROOT}={path}" for path in paths]]
 
 
 def _with_recipe(args: list[str]) -> list[str]:
@@ -215,15 +214,6 @@ def _with_recipe(args: list[str]) -> list[str]:
     if args[0] != "fit" or said & {"--config", "-c", "--ckpt_path", _ROOT, "--data", "-h", "--help"}:
         return args
     return [*args, *(word for name in _RECIPE for word in ("--config", name))]
-
-
-def _listed(word: str) -> list[str]:
-    """The paths of a list as a config has it, ["a.png", "b.png"], or the one path that the word is."""
-    try:
-        found = json.loads(word) if word.startswith("[") else None
-    except ValueError:
-        found = None  # a glob may begin with a bracket
-    return [str(path) for path in found] if isinstance(found, list) else [word]
 
 
 def _at_home(args: list[str]) -> list[str]:

@@ -305,6 +305,48 @@ def flush(*files: IO[Any]) -> None:
         os.fsync(file.fileno())
 
 
+@contextmanager
+def growing(path: Path, *, over: bool) -> Iterator[IO[str]]:
+    """Opens a text file beside `path` that takes this name when it is whole: PATH.partial.
+
+    It is for what takes long and is worth something before its end: after an error, or a kill, what was written stays
+    there. A part without a byte goes.
+
+    Args:
+        path: The file to make. Its folder must exist.
+        over: Whether a file of this name, and a part of it, are replaced.
+
+    Yields:
+        The new file, open.
+
+    Raises:
+        FileExistsError: There is a part already, perhaps of a process that is writing it.
+    """
+    partial = part_of(path)
+    if over:
+        partial.unlink(missing_ok=True)  # as in `replacing`
+    with partial.open("x", encoding="utf-8", newline="") as file:
+        try:
+            yield file
+            flush(file)
+        except BaseException as error:
+            with suppress(OSError):  # a full disk does not take what is left
+                file.close()
+            with suppress(OSError):
+                if not partial.stat().st_size:
+                    partial.unlink()
+            if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+                raise OSError(error.errno, error.strerror, os.fspath(partial)) from None  # as in `replacing`
+            raise
+    os.replace(partial, path)
+    _flush_folder(path.parent)
+
+
+def part_of(path: Path) -> Path:
+    """The name that a file has in `growing` until it is whole."""
+    return path.with_name(f"{path.name}.partial")
+
+
 def _linked(path: Path, before: Path | None) -> Path | None:
     """A second name for a file that is about to be replaced. Where there are no such links, it is renamed at once."""
     if before is None or not path.is_file():

@@ -103,20 +103,7 @@ Scores a checkpoint on its run's validation set, and writes nothing.
 All options: gfnet validate --help-all
 """
 
-_PREDICT = f"""usage: gfnet predict PATH… [--OPTION VALUE]…
-
-Classifies pictures, those in folders, in packed files and of globs: a row each
-with path, prediction, probability, the three likeliest classes, whether to
-accept it and the reason, also for a picture that cannot be read. Up to 20 are
-shown.
-
-  --out FILE.csv               written anew; default: predictions.csv, or
-                               predictions-2.csv and so on if there is one
-{_CHECKPOINT}{_MACHINE}
-All options: gfnet predict --help-all
-"""
-
-OF_COMMAND = {"fit": _FIT, "test": _TEST, "validate": _VALIDATE, "predict": _PREDICT}
+OF_COMMAND = {"fit": _FIT, "test": _TEST, "validate": _VALIDATE}
 
 _OURS = {  # where Lightning's words are not true of this command
     "seed_everything": "Seed of weights, splits, order and augmentation; true draws one.",

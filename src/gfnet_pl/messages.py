@@ -206,24 +206,46 @@ class _Notebook:
 
 
 def follow(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
-    """Goes through items with a live line on standard error.
+    """Goes through items with a live line on standard error, which also tells the time left.
 
     Args:
         items: Any.
         title: What is done with them.
         total: Their number. Default: what `len` gives.
     """
-    line = LiveLine()
+    line, began = LiveLine(), time.monotonic()
     if total is None:
         assert isinstance(items, Sized)
         total = len(items)
     try:
         for done, item in enumerate(items):
             if line.is_due():
-                line.draw(title, done, total)
+                line.draw(title, done, total, time_left(began, done, total))
             yield item
     finally:
         line.clear()
+
+
+def time_left(began: float, done: int, total: int) -> str:
+    """The time that the rest takes at the speed so far, "7 min left"; "" before anything is done.
+
+    Args:
+        began: When the first was begun, by `time.monotonic`.
+        done: How many are done.
+        total: Of how many.
+    """
+    return f"{duration((time.monotonic() - began) / done * (total - done), exact=False)} left" if done else ""
+
+
+def duration(seconds: float, *, exact: bool = True) -> str:
+    """A time for people: "33 s", "7 min 31 s", "2 h 10 min"; if not exact, "7 min" instead of "7 min 31 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    if minutes:
+        return f"{minutes} min {rest} s" if exact else f"{round(seconds / 60)} min"
+    return f"{rest} s"
 
 
 def bar(done: int, total: int, length: int, stream: TextIO) -> str:

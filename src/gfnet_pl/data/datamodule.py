@@ -5,7 +5,6 @@ training does not wait for data. Normalisation is the network's (its buffers), s
 a browser cannot disagree.
 """
 
-import glob
 import logging
 import os
 from collections import Counter
@@ -21,7 +20,6 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from gfnet_pl.data.archive import unpacked
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import Batch, ImageArray, ResumableLoader
 from gfnet_pl.data.canvas import Canvas, Fit
@@ -31,13 +29,13 @@ from gfnet_pl.data.duplicates import THRESHOLD, leak_share
 from gfnet_pl.data.folds import draw_fold
 from gfnet_pl.data.glance import aspect_ratios, colour_tells
 from gfnet_pl.data.groups import kinds_of
-from gfnet_pl.data.layouts import Picture, pictures_in
+from gfnet_pl.data.layouts import Picture
+from gfnet_pl.data.named import find_pictures
 from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
-from gfnet_pl.data.packed import class_order, file_of, packed_files, pictures_of
+from gfnet_pl.data.packed import class_order
 from gfnet_pl.data.seen import Seen
 from gfnet_pl.data.splits import SPLITS, TESTED, SplitRule, draw_splits
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range
-from gfnet_pl.files import refuse_url
 from gfnet_pl.hand_signs.files import says_who
 
 log = logging.getLogger(__name__)
@@ -431,27 +429,3 @@ class ImageDataModule(LightningDataModule):
 
 def _and_more(count: int) -> str:
     return f" and {count:,} more: gfnet audit lists them" if count else ""
-
-
-def find_pictures(paths: list[str]) -> list[Path]:
-    """Pictures named by files, folders (all below them) and globs, in the order given; those of packed files, too.
-
-    Raises:
-        UserError: An entry names no picture.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.strip():
-            raise UserError("data.predict_paths: a path is empty: is the variable that it comes from unset?")
-        refuse_url("data.predict_paths", path)
-        path = str(unpacked(Path(os.path.expanduser(path))))
-        if Path(path).is_dir():
-            files = pictures_in(Path(path)) or [Path(path, name) for name in packed_files(Path(path))]
-        elif Path(file_of(path)).is_file():
-            files = [Path(path)]
-        else:
-            files = [Path(match) for match in sorted(glob.glob(path, recursive=True)) if Path(match).is_file()]
-        if not files:
-            raise UserError(f"data.predict_paths: no picture at {path}")
-        found += [picture for file in files for picture in pictures_of(file)]
-    return found

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from gfnet_pl.data.canvas import Canvas, padded, scaled
-from gfnet_pl.data.packed import file_of, picture_in
+from gfnet_pl.data.packed import picture_in
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.messages import follow
 from gfnet_pl.processes import EndedEarly, in_processes
@@ -66,6 +66,14 @@ class BrokenPicture(UserError):
         self.reason = reason
 
 
+class Refused(UserError):
+    """A picture's file is missing, or the system does not let it be read; `reason` says which, without the path."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class Decoded(NamedTuple):
     """Some pictures in order: `images` (N, *canvas.shape), and the position and reason of each broken one."""
 
@@ -88,7 +96,7 @@ def read_picture(path: Path | bytes, canvas: Canvas) -> Images:
 
     Raises:
         BrokenPicture: The content cannot be decoded whole, or has more than `MAX_PIXELS`.
-        UserError: The file is missing, or the system does not let it be read.
+        Refused: The file is missing, or the system does not let it be read.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of bombs, odd EXIF and the like: what matters of them is an error here
@@ -168,25 +176,32 @@ def read_all(paths: Sequence[Path], canvas: Canvas) -> Images:
 def read_each(paths: Sequence[Path], canvas: Canvas) -> Decoded:
     """Reads many pictures, on all cores. Broken ones, and those that may not be read, are black."""
     images = np.zeros((len(paths), *canvas.shape), np.uint8)
-    refused = {place: reason for place, path in enumerate(paths) if (reason := _refused(path))}
-    places = [place for place in range(len(paths)) if place not in refused]
+    broken: list[tuple[int, str]] = []
     start = 0
-    broken = refused
-    with closing(decoded([str(paths[place]) for place in places], canvas)) as chunks:
+    with closing(decoded([str(path) for path in paths], canvas, refused_too=True)) as chunks:
         for chunk in chunks:
-            mine = places[start : start + len(chunk.images)]
-            images[mine] = chunk.images
-            broken |= {mine[position]: reason for position, reason in chunk.broken}
-            start += len(mine)
-    return Decoded(images, sorted(broken.items()))
+            images[start : start + len(chunk.images)] = chunk.images
+            broken += [(start + position, reason) for position, reason in chunk.broken]
+            start += len(chunk.images)
+    return Decoded(images, broken)
 
 
-def decoded(paths: Sequence[str], canvas: Canvas) -> Generator[Decoded, None, None]:
+def decoded(
+    paths: Sequence[str],
+    canvas: Canvas,
+    *,
+    length: int | None = None,
+    refused_too: bool = False,
+    title: str = "reading pictures",
+) -> Generator[Decoded, None, None]:
     """Decodes many pictures on all cores, a few MB at a time; a live line shows how far it is.
 
     Args:
         paths: As for `read_picture`.
         canvas: What each is made into.
+        length: Pictures per chunk; default: about 2 MB.
+        refused_too: Whether a file that is missing or may not be read counts as a broken picture, and is no error.
+        title: Of the live line; "" shows none.
 
     Yields:
         The pictures in their order, cut into chunks. A broken picture is black there.
@@ -194,14 +209,14 @@ def decoded(paths: Sequence[str], canvas: Canvas) -> Generator[Decoded, None, No
     Raises:
         UserError: As for `read_picture`, or a process ended early.
     """
-    length = max(1, min(_CHUNK_PICTURES, _CHUNK_BYTES // canvas.bytes))
+    length = length or max(1, min(_CHUNK_PICTURES, _CHUNK_BYTES // canvas.bytes))
     chunks = [paths[start : start + length] for start in range(0, len(paths), length)]
     if len(paths) < _WORTH_PROCESSES:
-        yield from (_read_chunk(chunk, canvas) for chunk in chunks)
+        yield from (_read_chunk(chunk, canvas, refused_too) for chunk in chunks)
         return
-    with closing(in_processes(_decode, chunks, tuple(canvas))) as answers:
-        results = _decoded(answers, chunks, canvas)
-        yield from follow(results, "reading pictures", len(chunks))
+    with closing(in_processes(_decode, chunks, tuple(canvas), refused_too)) as answers:
+        results: Iterator[Decoded] = _decoded(answers, chunks, canvas)
+        yield from follow(results, title, len(chunks)) if title else results
 
 
 def refuse_broken(folder: Path, broken: Sequence[tuple[str, str]]) -> None:
@@ -224,15 +239,6 @@ def refuse_broken(folder: Path, broken: Sequence[tuple[str, str]]) -> None:
     )
 
 
-def _refused(path: Path) -> str:
-    """Why the system does not let a file be read; "" if it does."""
-    try:
-        with Path(file_of(str(path))).open("rb"):
-            return ""
-    except OSError as error:
-        return str(error.strerror)
-
-
 def _read(source: Path | str | bytes, canvas: Canvas) -> Images:
     longest = max(canvas.height, canvas.width)
     path = "the picture" if isinstance(source, bytes) else source
@@ -246,9 +252,8 @@ def _read(source: Path | str | bytes, canvas: Canvas) -> Images:
                 image.filename = ""
             return _on_canvas(image, canvas)
     except FileNotFoundError:
-        raise UserError(
-            f"{path} does not exist; if the pictures have moved, give --data.root and --data.splits"
-        ) from None
+        message = f"{path} does not exist; if the pictures have moved, give --data.root and --data.splits"
+        raise Refused(message, "it does not exist") from None
     except UserError:  # BrokenPicture, or about a whole packed file
         raise
     except Image.DecompressionBombError:
@@ -259,7 +264,8 @@ def _read(source: Path | str | bytes, canvas: Canvas) -> Images:
         raise UserError(f"{path}: there is not enough memory to decode it; free some or make it smaller") from None
     except Exception as error:  # Pillow raises nearly anything on a broken file, SyntaxError among it
         if isinstance(error, OSError) and error.errno is not None:  # the system refused, whatever the content
-            raise UserError(f"{path} cannot be opened ({error.strerror}); make it readable or remove it") from None
+            message = f"{path} cannot be opened ({error.strerror}); make it readable or remove it"
+            raise Refused(message, str(error.strerror)) from None
         raise BrokenPicture(path, one_line(error)) from None
 
 
@@ -370,7 +376,7 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def _read_chunk(paths: Sequence[str], canvas: Canvas) -> Decoded:
+def _read_chunk(paths: Sequence[str], canvas: Canvas, refused_too: bool) -> Decoded:
     images = np.zeros((len(paths), *canvas.shape), np.uint8)
     broken = []
     with warnings.catch_warnings():
@@ -380,12 +386,18 @@ def _read_chunk(paths: Sequence[str], canvas: Canvas) -> Decoded:
                 images[position] = _read(path, canvas)
             except BrokenPicture as error:
                 broken.append((position, error.reason))
+            except Refused as error:
+                if not refused_too:
+                    raise
+                broken.append((position, error.reason))
     return Decoded(images, broken)
 
 
-def _decode(paths: Sequence[str], canvas: tuple[Any, ...]) -> tuple[list[tuple[int, str]], memoryview]:
+def _decode(
+    paths: Sequence[str], canvas: tuple[Any, ...], refused_too: bool
+) -> tuple[list[tuple[int, str]], memoryview]:
     """A child process's work: what is broken, and the pixels."""
-    chunk = _read_chunk(paths, Canvas(*canvas))
+    chunk = _read_chunk(paths, Canvas(*canvas), refused_too)
     return chunk.broken, chunk.images.data.cast("B")
 
 

@@ -6,6 +6,7 @@
 It takes an export's ONNX file and onnxruntime where both are there, otherwise PyTorch; never Lightning.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ from gfnet_pl.evaluation.calibration import Calibration
 from gfnet_pl.export.runtime import OnnxRuntime, Outputs, Runtime, batch_of, run_all
 from gfnet_pl.files import refuse_url
 from gfnet_pl.run.export import Export, export_of, intact, read_export
-from gfnet_pl.run.folder import ExportFolder, RunFolder
+from gfnet_pl.run.folder import ExportFolder, RunFolder, run_of
 
 Picture = str | PathLike[str] | bytes | Image.Image | npt.NDArray[np.generic]
 By = Literal["onnxruntime", "torch"]
 
-_TOP = 3
+log = logging.getLogger(__name__)
+
+TOP = 3  # classes of a prediction
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Prediction:
     Attributes:
         label: The most probable class.
         probability: Its probability, calibrated, 0 to 1.
-        top: The three most probable classes with their probabilities, the first one first.
+        top: The three most probable classes (or as many as were asked for) with their probabilities, the first one
+            first.
         accepted: Whether the probability is so high, and the picture so much like the training pictures, that at most
             1 % of those accepted are wrong; None if that is unknown, as for a run that was not tested.
         reason: Why it is not accepted, or why that is unknown; "" if it is accepted.
@@ -67,6 +71,7 @@ class Classifier:
         canvas: What every picture is made into.
         calibration: Temperature and thresholds.
         familiar_within: The largest distance of a picture that is like the training pictures; None if unknown.
+        file: The file of the net.
     """
 
     def __init__(
@@ -77,8 +82,9 @@ class Classifier:
         canvas: Canvas,
         calibration: Calibration,
         familiar_within: float | None,
+        file: Path,
     ) -> None:
-        self.runtime, self.classes, self.canvas = runtime, list(classes), canvas
+        self.runtime, self.classes, self.canvas, self.file = runtime, list(classes), canvas, file
         self.calibration, self.familiar_within = calibration, familiar_within
 
     @classmethod
@@ -86,49 +92,46 @@ class Classifier:
         """Loads a net.
 
         Args:
-            path: The folder of a run or of an export, or a checkpoint. Of a run, its own export is taken if it is of
-                the same weights and calibration, otherwise the checkpoint.
+            path: The folder of a run or of an export, or a checkpoint. Of a run and a checkpoint, the run's own export
+                is taken if it is whole, and of the same weights and calibration; otherwise the checkpoint.
             by: What runs the net. Default: onnxruntime where it and an export are there, otherwise PyTorch.
 
         Raises:
             UserError: There is no such run or export, a file is damaged, or what is to run it is missing.
         """
-        folder = ExportFolder(Path(path))
-        if folder.path.is_file() and by != "onnxruntime":
-            return cls._of_checkpoint(folder.path)
-        export = read_export(folder)
-        if export is None:
-            run = RunFolder(Path(path))
-            if by == "torch" or find_spec("onnxruntime") is None or (export := export_of(run)) is None:
+        given = Path(path)
+        by_onnxruntime = by == "onnxruntime" or (by is None and find_spec("onnxruntime") is not None)
+        if (export := read_export(ExportFolder(given))) is not None:
+            return cls._of_onnx(ExportFolder(given), export) if by_onnxruntime else cls._of_weights(given, export)
+        is_checkpoint = given.is_file() or given.suffix == ".ckpt"
+        checkpoint = given if is_checkpoint else RunFolder(given).checkpoint_to_test()
+        run = run_of(checkpoint) if is_checkpoint else RunFolder(given)
+        if by_onnxruntime and run and checkpoint.is_file():
+            try:
+                if (export := export_of(run, checkpoint=checkpoint)) is not None:
+                    return cls._of_onnx(run.export, export)
+            except UserError as error:  # the checkpoint is as good
                 if by == "onnxruntime":
-                    raise UserError(f"{path} has no export of its present net for onnxruntime: run gfnet export {path}")
-                return cls._of_checkpoint(run.checkpoint_to_test())
-            folder = run.export
-        if by != "torch" and (by or find_spec("onnxruntime") is not None):
-            runtime: Runtime = OnnxRuntime(intact(folder, export, folder.onnx))
-            described = export.description
-            return cls(
-                runtime,
-                classes=described.classes,
-                canvas=described.size,
-                calibration=described.calibration,
-                familiar_within=described.familiar_within,
-            )
-        return cls._of_weights(folder, export)
+                    raise
+                log.warning("%s; until then, %s is taken", error, checkpoint)
+        if by == "onnxruntime":
+            raise UserError(f"{path} has no export of its present net for onnxruntime: run gfnet export {path}")
+        return cls._of_checkpoint(checkpoint)
 
     @overload
-    def __call__(self, pictures: Picture) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is no list here
+    def __call__(self, pictures: Picture, *, top: int = TOP) -> Prediction: ...  # type: ignore[overload-overlap]
 
     @overload
-    def __call__(self, pictures: Sequence[Picture]) -> list[Prediction]: ...
+    def __call__(self, pictures: Sequence[Picture], *, top: int = TOP) -> list[Prediction]: ...
 
-    def __call__(self, pictures: Picture | Sequence[Picture]) -> Prediction | list[Prediction]:
+    def __call__(self, pictures: Picture | Sequence[Picture], *, top: int = TOP) -> Prediction | list[Prediction]:
         """Classifies a picture, or each one of a list.
 
         Args:
             pictures: A path, the bytes of a file, an image of Pillow, or an array of levels (H, W) or (H, W, 3); or a
                 list or tuple of such. Of a JPEG, path and bytes give exactly the pixels that training saw: they are
                 decoded at a reduced scale. Those of an image or array may differ by a few levels.
+            top: How many classes `Prediction.top` has, at most.
 
         Returns:
             A prediction for a picture, a list of them for a list.
@@ -137,12 +140,12 @@ class Classifier:
             UserError: A picture cannot be read, or is none of these.
         """
         if not isinstance(pictures, list | tuple):
-            return self([cast(Picture, pictures)])[0]
+            return self([cast(Picture, pictures)], top=top)[0]
         found: list[Prediction] = []
         step = batch_of(self.canvas.height, self.canvas.width)  # so that a long list of files needs little memory
         for start in range(0, len(pictures), step):
             pixels = np.stack([self.prepare(picture) for picture in pictures[start : start + step]])
-            found += self.predictions(run_all(self.runtime, pixels))
+            found += self.predictions(run_all(self.runtime, pixels), top=top)
         return found
 
     def prepare(self, picture: Picture) -> Images:
@@ -161,21 +164,33 @@ class Classifier:
             return read_picture(path, self.canvas)
         return picture_in_memory(_image(np.asarray(picture)), self.canvas)
 
-    def predictions(self, outputs: Outputs) -> list[Prediction]:
-        """What the net's outputs say of the pictures that they are of."""
-        return list(self._predictions(outputs))
+    def predictions(self, outputs: Outputs, *, top: int = TOP) -> list[Prediction]:
+        """What the net's outputs say of the pictures that they are of, with so many classes for each."""
+        return list(self._predictions(outputs, top))
 
-    def _predictions(self, outputs: Outputs) -> Iterator[Prediction]:
+    def _predictions(self, outputs: Outputs, count: int) -> Iterator[Prediction]:
         shares = outputs.probabilities
         familiar = np.ones(len(shares), bool)
         if self.familiar_within is not None and outputs.distance is not None:
             familiar = outputs.distance <= self.familiar_within
         verdicts = self.calibration.verdicts_on(shares.max(1), familiar)
-        order = np.argsort(-shares, axis=1, kind="stable")[:, :_TOP]
+        order = np.argsort(-shares, axis=1, kind="stable")[:, :count]
         for row, places, features, verdict in zip(shares, order.tolist(), outputs.features, verdicts, strict=True):
             top = [(self.classes[place], float(row[place])) for place in places]
             accepted = {"yes": True, "no": False}.get(verdict.accepted)
             yield Prediction(*top[0], top, accepted, verdict.reason, features)
+
+    @classmethod
+    def _of_onnx(cls, folder: ExportFolder, export: Export) -> "Classifier":
+        described = export.description
+        return cls(
+            OnnxRuntime(intact(folder, export, folder.onnx)),
+            classes=described.classes,
+            canvas=described.size,
+            calibration=described.calibration,
+            familiar_within=described.familiar_within,
+            file=folder.onnx,
+        )
 
     @classmethod
     def _of_checkpoint(cls, path: Path) -> "Classifier":
@@ -192,18 +207,20 @@ class Classifier:
             canvas=checkpoint.canvas,
             calibration=calibration,
             familiar_within=calibration.familiarity.limit if calibration.familiarity else None,
+            file=checkpoint.path,
         )
 
     @classmethod
-    def _of_weights(cls, folder: ExportFolder, export: Export) -> "Classifier":
-        require("torch", "safetensors", what=str(folder.path))
+    def _of_weights(cls, path: Path, export: Export) -> "Classifier":
+        require("torch", "safetensors", what=str(path))
         from gfnet_pl.evaluation.familiarity import Familiarity
         from gfnet_pl.export.graph import Exported
         from gfnet_pl.export.runtime import TorchRuntime
         from gfnet_pl.model.gfnet import GFNet
         from gfnet_pl.model.weights import read_weights
 
-        file, described = intact(folder, export, folder.weights), export.description
+        folder, described = ExportFolder(path), export.description
+        file = intact(folder, export, folder.weights)
         stored, calibration = read_weights(file), described.calibration
         if stored.beside:
             learned = Familiarity(stored.beside["means"].numpy(), stored.beside["whitening"].numpy())
@@ -214,6 +231,7 @@ class Classifier:
             canvas=described.size,
             calibration=calibration,
             familiar_within=described.familiar_within,
+            file=file,
         )
 
 

@@ -3,6 +3,7 @@
 Axes: B images, C channels, K classes, D features.
 """
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -65,6 +66,8 @@ class OnnxRuntime:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cores()  # its own choice looks at the whole machine
+        # Threads that wait would burn a core each: beside decoding, or other programs, that is slower, too.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors: they are raised, too
         try:
             self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
@@ -77,21 +80,27 @@ class OnnxRuntime:
 
 
 class TorchRuntime:
-    """A net in this process, run by PyTorch in float32 on the CPU.
+    """A net in this process, run by PyTorch in float32.
 
     Args:
         exported: The net with its calibration.
+        device: Where it runs, as PyTorch calls it.
     """
 
-    def __init__(self, exported: "Exported") -> None:
-        self.exported = exported.eval()
+    def __init__(self, exported: "Exported", device: str = "cpu") -> None:
+        self.exported, self.device = exported.to(device).eval(), device
 
     def __call__(self, images: Images) -> Outputs:
         """See `Runtime`."""
         import torch
 
         with torch.inference_mode():
-            return Outputs(*(value.numpy() for value in self.exported(torch.from_numpy(images))))
+            given = torch.from_numpy(images).to(self.device)
+            return Outputs(*(value.cpu().numpy() for value in self.exported(given)))
+
+    def on(self, device: str) -> "TorchRuntime":
+        """The same net on another device; this one stays."""
+        return TorchRuntime(copy.deepcopy(self.exported), device)
 
 
 def channels_first(pixels: Images) -> Images:

@@ -159,14 +159,14 @@ def read_export(folder: ExportFolder) -> Export | None:
         return Export(**found | {"description": Description(**known)})
 
 
-def export_of(run: RunFolder, folder: ExportFolder | None = None) -> Export | None:
+def export_of(run: RunFolder, folder: ExportFolder | None = None, *, checkpoint: Path | None = None) -> Export | None:
     """The export in a run's folder, or in another one.
 
-    None if there is none, or if it is of another checkpoint or calibration by now.
+    None if there is none, or if it is not of this checkpoint (default: the run's) and its calibration as they are now.
     """
     if (export := read_export(folder or run.export)) is None:
         return None
-    checkpoint = run.checkpoint_to_test()
+    checkpoint = checkpoint or run.checkpoint_to_test()
     same = export.description.checkpoint_sha256 == sha256(checkpoint)
     return export if same and export.calibration_sha256 == calibration_digest(checkpoint) else None
 

@@ -23,7 +23,7 @@ from gfnet_pl.data.manifest import Picture
 from gfnet_pl.data.splits import read_splits, thinned, write_splits
 from gfnet_pl.errors import OneLineParser, UserError
 from gfnet_pl.evaluation.figures import People
-from gfnet_pl.messages import quiet
+from gfnet_pl.messages import duration, quiet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import CURVE, RunFolder, newest_run
 from gfnet_pl.run.learning_curve import CAVEAT, LearningCurve, point, write_learning_curve
@@ -32,7 +32,6 @@ from gfnet_pl.run.results import Results
 from gfnet_pl.run.run import read_if_tested, read_run
 from gfnet_pl.run.trained_data import data_root, is_other_data
 from gfnet_pl.training.lightning_cli import run_trainer
-from gfnet_pl.training.progress import duration
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""fit, validate, test and predict: LightningCLI with this package's defaults, run folders and checkpoint names."""
+"""fit, validate and test: LightningCLI with this package's defaults, run folders and checkpoint names."""
 
 import errno
 import logging
@@ -23,12 +23,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.survey import survey
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range, told_by_system
-from gfnet_pl.files import check_output, held, replacing
+from gfnet_pl.files import held, replacing
 from gfnet_pl.help import tell_our_defaults
 from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
-from gfnet_pl.run.folder import BEST, LAST, PREDICTIONS, RunFolder, claimed, find_checkpoint, new_run, newest_run
+from gfnet_pl.run.folder import BEST, LAST, RunFolder, claimed, find_checkpoint, new_run, newest_run
 from gfnet_pl.run.trained_data import is_other_data, trained_on
 from gfnet_pl.training.best_checkpoint import BestCheckpoint
 from gfnet_pl.training.callbacks import Tell, TF32Precision, Throughput
@@ -65,8 +65,6 @@ from gfnet_pl.training.warm_start import (
 )
 
 log = logging.getLogger(__name__)
-
-_OUT = "CSV file to write, or to replace. Default: predictions.csv, or predictions-2.csv and so on if it exists."
 
 
 def run_trainer(args: list[str], command: list[str]) -> RunFolder | None:
@@ -155,6 +153,11 @@ class GFNetCLI(LightningCLI):
             },
         )
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Those of LightningCLI but predict: that is `export.predict`, which needs no Trainer."""
+        return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name != "predict"}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--stage", type=str, default="base", help="Name of the stage: a run is runs/<stage>/version_N."
@@ -166,8 +169,6 @@ class GFNetCLI(LightningCLI):
         if subcommand == "fit":
             words = "Folder of a run: the classes that its last validation confused are drawn up to twice as often."
             parser.add_argument("--emphasis_from", type=str | None, default=None, help=words)
-        if subcommand == "predict":
-            parser.add_argument("--out", type=str | None, default=None, help=_OUT)
         tell_our_defaults(parser)
         parser.usage = f"gfnet {subcommand} [--config FILE]… [--OPTION VALUE]…"
         return parser
@@ -197,7 +198,7 @@ class GFNetCLI(LightningCLI):
             self.checkpoint = _start_from(said.get("ckpt_path"), subcommand)
             if self.checkpoint:
                 self.stage = said.get("stage") or self.checkpoint.stage or self.stage
-                self.other_data = subcommand != "predict" and is_other_data(self.checkpoint, said)
+                self.other_data = is_other_data(self.checkpoint, said)
                 taken = settings_from(self.checkpoint, subcommand, said, self.stage)
                 taken_here = {key: value for key, value in taken.items() if key in known}
                 _check_types(subparser, taken_here, self.checkpoint, known)
@@ -444,14 +445,6 @@ class GFNetCLI(LightningCLI):
         self._evaluated(model)
         self.trainer.validate(model, **kwargs)
 
-    def predict(self, model: GFNetClassifier, ckpt_path: str, **kwargs: Any) -> None:  # noqa: ANN401
-        """Classifies pictures with the checkpoint."""
-        if not self.datamodule.predict_paths:
-            raise UserError("data.predict_paths: name pictures, folders or globs, as in gfnet predict photo.jpg")
-        check_output("--out", self._get(self.config, "out") or PREDICTIONS)
-        self._evaluated(model)
-        self.trainer.predict(model, **kwargs | {"return_predictions": False})  # KeepOutputs collects them
-
     def _evaluated(self, model: GFNetClassifier) -> None:
         """Loads the weights of the checkpoint. Lightning's own loading would also expect the callbacks of training."""
         checkpoint = self.checkpoint
@@ -468,10 +461,6 @@ class GFNetCLI(LightningCLI):
     def after_validate(self) -> None:
         """Shows what was found."""
         self._outcome().validated()
-
-    def after_predict(self) -> None:
-        """Writes what was found."""
-        self._outcome().predicted(self._get(self.config, "out"))
 
     def _outcome(self) -> Outcome:
         assert self.checkpoint is not None  # as in _evaluated

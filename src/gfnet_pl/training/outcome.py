@@ -1,8 +1,7 @@
-"""What a command found with a checkpoint: the figures and predictions, shown and written."""
+"""What a command found with a checkpoint: the figures, shown and written."""
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
@@ -13,19 +12,15 @@ from gfnet_pl.errors import UserError, told_by_system
 from gfnet_pl.evaluation.calibration import Calibration
 from gfnet_pl.evaluation.figures import figures_table
 from gfnet_pl.run.checkpoint import Checkpoint
-from gfnet_pl.run.folder import PREDICTIONS
-from gfnet_pl.run.predictions import free_name, predictions_table, write_predictions
-from gfnet_pl.run.results import Results, read_calibration, refuse_a_part, write_results
+from gfnet_pl.run.results import Results, read_calibration, write_results
 from gfnet_pl.training.outputs import KeepOutputs
 
 log = logging.getLogger(__name__)
 
-_SHOWN = 20  # predictions in the terminal; more are only in the file
-
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `test`, `validate` or `predict` found.
+    """What `test` or `validate` found.
 
     Attributes:
         checkpoint: What was scored.
@@ -57,33 +52,6 @@ class Outcome:
     def validated(self) -> None:
         """Shows the figures of the validation set."""
         self._show(self._results(["val"]))
-
-    def predicted(self, out: str | None) -> None:
-        """Writes a row for each picture: the predicted class, its probability, and whether to accept the prediction.
-
-        Args:
-            out: The file; default: predictions.csv, or the next name that is free.
-
-        Raises:
-            UserError: No picture can be read, or some were not classified.
-        """
-        path = self.checkpoint.path
-        files, broken = self.data.predict_files, self.data.broken_files
-        calibration = read_calibration(path)
-        if calibration is None:
-            words = "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it"
-            log.warning(words, path)
-        refuse_a_part("given", len(self.outputs.predicted), len(files))
-        if self.tells:
-            file = Path(out or free_name(Path(PREDICTIONS)))
-            logits, features = self.outputs.predicted, self.outputs.predicted_features
-            rows = write_predictions(file, files, logits, features, self.checkpoint.classes, calibration, broken)
-            if len(rows) <= _SHOWN:
-                Console().print(predictions_table(rows))
-            unread = f"; {len(broken):,} cannot be read" if broken else ""
-            log.info("%d pictures by %s%s: %s", len(files), path, unread, file)
-        if len(broken) == len(files):
-            raise UserError(f"none of the {len(files):,} pictures can be read, first {files[0]} ({broken[0]})")
 
     def _show(self, results: Results) -> None:
         if not self.tells:

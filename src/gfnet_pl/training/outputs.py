@@ -21,20 +21,16 @@ _Part = tuple[npt.NDArray[np.int64], Tensor, Tensor]
 
 
 class KeepOutputs(Callback):
-    """Collects the outputs of each validation, test and prediction.
+    """Collects the outputs of each validation and test.
 
     Attributes:
         sets: The outputs of the last validation or test by set, available once it has ended. A set of which nothing was
             evaluated has no rows. With a strategy that starts processes of its own (ddp_spawn) there is no set.
-        predicted: (N, classes) float32 logits of the pictures to predict, in their order; fewer rows if only a part was
-            predicted.
-        predicted_features: (N, dim) float32, in the same order.
         learned: The features of the training pictures, summed up before a test; None if there are no such pictures.
     """
 
     def __init__(self) -> None:
         self.sets: dict[str, SetResults] = {}
-        self.predicted = self.predicted_features = np.empty((0, 0), np.float32)
         self.learned: Familiarity | None = None
         self._parts: dict[str, list[_Part]] = defaultdict(list)
 
@@ -86,22 +82,6 @@ class KeepOutputs(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GFNetClassifier)
         self._put_together(pl_module.test_sets, trainer)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        loader: Any = trainer.predict_dataloaders
-        self._keep("predict", loader.sampler[batch_idx].images, outputs)
-
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.predicted, self.predicted_features = self._collected("predict", trainer)
-        self._parts.clear()
 
     def _keep(self, split: str, places: npt.NDArray[np.int64], outputs: dict[str, Tensor]) -> None:
         # Outputs stay on their device until the set is complete: copying each batch would mean to wait for the GPU.

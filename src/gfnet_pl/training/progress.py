@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar, Timer
 
 from gfnet_pl.data.batches import Batch
 from gfnet_pl.evaluation.intervals import wilson
-from gfnet_pl.messages import LiveLine
+from gfnet_pl.messages import LiveLine, duration
 from gfnet_pl.run.folder import LAST, RunFolder
 from gfnet_pl.training.classifier import GFNetClassifier
 from gfnet_pl.training.ending import Best, best_epoch
@@ -88,7 +88,7 @@ class Progress(ProgressBar):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._batches = 0
 
-    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+    on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         if not trainer.sanity_checking:
@@ -98,9 +98,6 @@ class Progress(ProgressBar):
     def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         self._evaluated("test", trainer.num_test_batches)
 
-    def on_predict_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        self._evaluated("prediction", trainer.num_predict_batches)
-
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validated = not trainer.sanity_checking
         if not self._start:
@@ -108,8 +105,6 @@ class Progress(ProgressBar):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._line.clear()
-
-    on_predict_end = on_test_end
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._line.clear()
@@ -205,14 +200,3 @@ def _count(trainer: Trainer, epoch: int) -> str:
     """The number of an epoch and that of all: "12/20"; "12" where the end is not known."""
     total = _total_batches(trainer) / trainer.num_training_batches
     return str(epoch) if math.isinf(total) else f"{epoch:{len(str(math.ceil(total)))}}/{math.ceil(total)}"
-
-
-def duration(seconds: float, *, exact: bool = True) -> str:
-    """A time for people: "33 s", "7 min 31 s", "2 h 10 min"; if not exact, "7 min" instead of "7 min 31 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    if minutes:
-        return f"{minutes} min {rest} s" if exact else f"{round(seconds / 60)} min"
-    return f"{rest} s"

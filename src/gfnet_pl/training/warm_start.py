@@ -86,7 +86,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
 
     Args:
         checkpoint: The checkpoint that the command starts from.
-        subcommand: fit, validate, test or predict.
+        subcommand: fit, validate or test.
         said: The settings in config files and flags, by dotted key.
         stage: The stage of the command.
 
@@ -105,11 +105,6 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
         taken = {key: value for key, value in taken.items() if not key.startswith("trainer.")} | {"trainer.devices": 1}
     elif "trainer.precision" in taken:
         taken["trainer.precision"] = taken["trainer.precision"] or FLOAT32  # null in a run of version 0.1.0
-    if subcommand == "predict":
-        kept = ("data.batch_size", *_KEPT)
-        taken = {key: value for key, value in taken.items() if not key.startswith("data.") or key in kept}
-        _refuse_contradictions(checkpoint, said, taken, tuple(_KEPT))
-        return taken
     again = subcommand == "fit" and not resumes(checkpoint, stage)
     new_head = subcommand == "fit" and transfers(checkpoint, said, stage)
     if subcommand == "fit" and not again:
