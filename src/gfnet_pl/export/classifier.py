@@ -82,7 +82,7 @@ class Classifier:
         canvas: Canvas,
         calibration: Calibration,
         familiar_within: float | None,
-        file: Path,
+        file: Path = Path(),
     ) -> None:
         self.runtime, self.classes, self.canvas, self.file = runtime, list(classes), canvas, file
         self.calibration, self.familiar_within = calibration, familiar_within
