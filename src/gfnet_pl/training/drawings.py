@@ -26,7 +26,7 @@ _EPOCHS = 200  # columns of a history, at most
 _LEGEND = 30  # pixels around the words of a legend
 _WHITE, _INK, _FAINT = (255, 255, 255), (32, 32, 32), (225, 225, 225)
 _RIGHT, _WRONG = np.array([33, 102, 172]), np.array([178, 24, 43])  # blue and red: colour-blind people see both
-_BARS = ("#2166ac", "#f4a582", "#92c5de", "#b2182b", "#808080", "#e0b040", "#c8c8c8")  # as many as there are splits
+_BARS = ("#2166ac", "#f4a582", "#92c5de", "#b2182b", "#808080", "#e0b040", "#5aae61", "#c8c8c8")  # one per split
 
 
 def short(name: str) -> str:
