@@ -354,3 +354,17 @@ def test_the_very_worst_errors_say_what_each_token_spoke_for(run, no_umap):
         with torch.no_grad():
             difference = (model.net(pixels) - model.net(pixels * 0.0 + model.net.mean))[0, said].item()
         assert error.saliency.sum() == pytest.approx(difference, rel=0.05, abs=0.02)
+
+
+def test_a_table_of_groups_goes_into_the_results_and_bad_rows_are_one_line(run, no_umap, capsys):
+    (run / "people.csv").write_text("group,light\n0,dark\nUnseen/ant/0,bright\nUnseen/nobody/0,dark\n")
+    assert main(["test", "--data.group_table=nobody.csv", *QUIET]) == 2
+    assert "nobody.csv does not exist" in last_line(capsys)
+    assert main(["test", "--data.group_table=people.csv", *QUIET]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "group_table" in line]
+    assert len(said) == 1 and "rows of Unseen/nobody/0, which the data do not have" in said[0]
+    metrics = json.loads((RUN / "metrics.json").read_text())
+    assert metrics["properties"]["Unseen/ant/0"] == {"light": "bright"}
+    assert main(["report"]) == 0
+    assert "it takes 8 to say what goes with failures" in sections()["people"]
+    assert "taken for" in sections()["people"] and "nearest training pictures of" in sections()["people"]

@@ -13,9 +13,11 @@ from test_report import RUN, made, run  # noqa: F401  (fixtures)
 from trees import write_grey
 
 from gfnet_pl.cli import main
+from gfnet_pl.evaluation.tendencies import Tendency
 
 SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 SCREENS = 3  # high, at most, is a section
+PROPERTIES = [Tendency(f"a_property_{i}: its value", False, -0.55, -1, 0.55, 0.5, 1, 10, 0.04) for i in range(12)]
 SMALLEST = 11  # pixels, of a text
 
 pytestmark = needs_browser
@@ -61,6 +63,8 @@ def large(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setattr("gfnet_pl.report.analysis.umap_map", flat)
+        patch.setattr("gfnet_pl.report.of_sets.of_people", lambda *_: PROPERTIES)
+        patch.setattr("gfnet_pl.report.of_sets.tendency_words", lambda *_: "A sentence about light. " * 6)
         data = ["--data.root=pictures", "--data.group_by=(signer_.)", "--data.holdout_per_class=1"]
         net = [*TINY_NET, "--model.dim=8", "--model.depth=12", "--trainer.max_epochs=3", "--model.warmup_epochs=1"]
         assert main(["fit", "--config=base.yaml", *net, *data, *QUIET]) == 0
@@ -89,6 +93,8 @@ def test_no_section_is_taller_than_three_screens_none_scrolls_sideways_and_no_te
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     measured = page.evaluate(MEASURE)
     assert len(measured) >= 13
+    assert page.locator("#people .tendencies tr:visible").count() == 6
+    assert page.locator("#people .besides img:visible").count() == 9
     for section in measured:
         assert section["height"] <= SCREENS * height, section["name"]
         assert section["right"] <= width, section["name"]

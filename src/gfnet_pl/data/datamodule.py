@@ -28,6 +28,7 @@ from gfnet_pl.data.decode import read_each
 from gfnet_pl.data.duplicates import THRESHOLD, leak_share
 from gfnet_pl.data.folds import draw_fold
 from gfnet_pl.data.glance import aspect_ratios, colour_tells
+from gfnet_pl.data.group_table import Properties, of_groups, read_group_table
 from gfnet_pl.data.groups import kinds_of
 from gfnet_pl.data.layouts import Picture
 from gfnet_pl.data.named import find_pictures
@@ -36,7 +37,7 @@ from gfnet_pl.data.packed import class_order
 from gfnet_pl.data.seen import Seen
 from gfnet_pl.data.splits import SPLITS, TESTED, SplitRule, draw_splits
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range
-from gfnet_pl.hand_signs.files import says_who
+from gfnet_pl.hand_signs.files import SIGNERS, says_who
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class ImageDataModule(LightningDataModule):
         colour: Keep red, green and blue. Default: pictures become grey.
         fit: How a picture of another shape than `image_size` is fitted to it: stretch changes its shape, letterbox adds
             bars in the colour of its edges, crop takes its middle.
+        group_table: A CSV file with a column `group` and any others, a row per group: `gfnet report` says which of them
+            go with failures. Default: that of "hand-signs-v2", and for other data none.
         predict_paths: Pictures, folders, packed files and globs for `predict`.
         **split: The options of `splits.SplitRule`.
     """
@@ -89,6 +92,7 @@ class ImageDataModule(LightningDataModule):
         image_size: int | tuple[int, int] = 96,
         colour: bool = False,
         fit: Fit = "stretch",
+        group_table: str | None = None,
         predict_paths: list[str] | None = None,
         **split: Any,  # noqa: ANN401  (jsonargparse reads SplitRule's own signature)
     ) -> None:
@@ -108,7 +112,8 @@ class ImageDataModule(LightningDataModule):
         self.augment, self.num_workers, self.device_cache = augment, num_workers, device_cache
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.canvas = Canvas(height, width, colour, fit)
-        self.predict_paths = predict_paths
+        self.group_table, self.predict_paths = group_table, predict_paths
+        self.properties: Properties = {}  # of the groups, as the table has them
         self.pictures: list[Picture] = []
         self.classes = self.chosen_classes or []  # a label is a position in them
         self.left_out: list[tuple[str, str]] = []
@@ -255,6 +260,7 @@ class ImageDataModule(LightningDataModule):
         """Which pictures there are, decoded, and which of them is in which split."""
         if self.pictures:
             return
+        table = read_group_table(Path(self.group_table)) if self.group_table else None
         found = collect(
             self.root,
             canvas=self.canvas,
@@ -284,6 +290,11 @@ class ImageDataModule(LightningDataModule):
                 "a folder for each other class, or give the folder above if this one is a class itself"
             )
         self._report()
+        own = self._folder / SIGNERS
+        if not table and says_who(self._folder) and own.is_file():
+            table = read_group_table(own)
+        if table:
+            self.properties = of_groups(table, {p.group for p in self.pictures}, Path(self.group_table or own))
 
     def _seen(self) -> set[str]:
         """Paths of the pictures to score that the net was trained on."""

@@ -34,6 +34,7 @@ from gfnet_pl.evaluation.saliency import effective_receptive_field, integrated_g
 from gfnet_pl.files import read_arrays
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.report.labels import Doubts, doubts
+from gfnet_pl.report.people import WorstPerson, worst_of
 from gfnet_pl.run.results import Results, SetResults
 from gfnet_pl.run.run import Run
 
@@ -141,6 +142,7 @@ class OfPictures:
         field: (depth + 1, height, width) effective receptive field, and its radius (depth + 1,).
         worst: The worst errors, worst first.
         doubts: Training pictures whose label is to be checked; None if the run did not keep what that takes.
+        worst_person: For whom the net works worst; None if nobody is known to be.
     """
 
     images: Pixels
@@ -150,6 +152,7 @@ class OfPictures:
     field: tuple[Floats, Floats]
     worst: list[WorstError]
     doubts: Doubts | None
+    worst_person: WorstPerson | None
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
         return np.asarray(found.images[rows[np.asarray(places, np.int64)]])
 
     overlap = _overlap(run.results, images)
+    wrong = np.flatnonzero(everything.predictions != everything.labels)
     return OfPictures(
         images=images,
         leaks=_leaks(found),
@@ -197,6 +201,7 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
         field=_field(net, everything, images),
         worst=_worst(net, run.results, images),
         doubts=doubts(run, net, found),
+        worst_person=worst_of(run.results, net, found, images, _surest(run.results, wrong)),
     )
 
 

@@ -11,6 +11,7 @@ from gfnet_pl.errors import OneLineParser
 from gfnet_pl.files import check_output, replacing
 from gfnet_pl.report.analysis import Missing, OfPictures, analyse
 from gfnet_pl.report.page import render
+from gfnet_pl.report.people import of_people
 from gfnet_pl.run.folder import RunFolder, newest_run
 from gfnet_pl.run.results import read_metrics
 from gfnet_pl.run.run import Run, read_if_tested, read_run
@@ -68,6 +69,10 @@ def _figures(run: Run) -> dict[str, Any]:
         "settings": run.checkpoint.settings,
         "splits": run.counts,
         **read_metrics(run.folder),
+        "what_goes_with_failures": {
+            name: [asdict(each) for each in of_people(figures, run.results.properties)]
+            for name, figures in run.results.figures.items()
+        },
         **_of_pictures(analysis.pictures, run.results.classes),
         "filter_energy_by_radius": analysis.filters.energy.tolist(),
         "curves": run.curves,

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from gfnet_pl.data.group_table import Properties
 from gfnet_pl.evaluation.figures import People, Promise, SetFigures, Share, people, worst_person
 from gfnet_pl.report import charts
 from gfnet_pl.report.charts import Interval
+from gfnet_pl.report.people import of_people, tendency_words
 from gfnet_pl.report.words import NONE, confusion_words, people_words, percent, promise_words, trust_words
 from gfnet_pl.run.results import Results
 
@@ -33,7 +35,7 @@ def of_sets(results: Results, names: Sequence[str], leaks: Mapping[str, float]) 
     promises = {name: Promise.of(name, each, results.known) for name, each in figures.items()}
     rows = [_row(name, each, promises[name]) for name, each in figures.items()]
     return {
-        "sets": [_of_set(name, each, results.classes) for name, each in figures.items()],
+        "sets": [_of_set(name, each, results.classes, results.properties) for name, each in figures.items()],
         "set_chart": Markup(charts.interval_chart(rows)),
         "show_people": any(row.members for row in rows),
         "measures": [(title, list(cells)) for title, *cells in _measures(figures, promises, leaks)],
@@ -80,7 +82,8 @@ def _measures(
     ]
 
 
-def _of_set(name: str, each: SetFigures, classes: Sequence[str]) -> dict[str, Any]:
+def _of_set(name: str, each: SetFigures, classes: Sequence[str], properties: Properties) -> dict[str, Any]:
+    found = of_people(each, properties)
     everyone = sorted(each.groups.items(), key=lambda item: (item[1].share or 0, item[0]))
     shown = everyone[:MOST_PEOPLE]
     half = -(-len(shown) // 2) if len(shown) > _ONE_COLUMN else max(1, len(shown))
@@ -90,6 +93,8 @@ def _of_set(name: str, each: SetFigures, classes: Sequence[str]) -> dict[str, An
         "confusion_words": confusion_words(each, classes),
         "trust_words": trust_words(each),
         "people_words": people_words(each),
+        "tendencies": found,
+        "tendency_words": tendency_words(each, properties, found),
         "people_charts": [_people(shown[start : start + half], each) for start in range(0, len(shown), half)],
         "people_left_out": max(0, len(everyone) - MOST_PEOPLE),
         "no_people": _NO_GROUPS,

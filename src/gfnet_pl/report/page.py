@@ -41,6 +41,7 @@ _A_CELL = 12  # thumbnails of correctly classified pictures per class and set, a
 _COLUMNS_OF_STRIP = 24
 _MOST_CLASSES = 40  # rows of the table of classes before "more"
 _MOST_ERRORS = 12
+_MOST_TENDENCIES = 5
 
 
 def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
@@ -103,10 +104,12 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "most_rows": _MOST_CLASSES,
         "most_people": MOST_PEOPLE,
         "most_errors": _MOST_ERRORS,
+        "most_tendencies": _MOST_TENDENCIES,
         **of_sets(results, names, pictures.leaks if pictures else {}),
         **(compare(run, others) if others else {}),
         **_errors(results, pictures),
         **_doubts(pictures),
+        **_worst_person(pictures),
         **_filters(analysis.filters, pictures),
     }
     titles = {
@@ -114,7 +117,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "next": "What to do next",
         "confusion": "What is taken for what",
         "classes": "Class by class",
-        "people": "Person by person",
+        "people": "For whom it works",
         "calibration": "Probabilities",
         "errors": "The worst errors",
         "labels": "Labels to check",
@@ -272,6 +275,15 @@ def _doubts(seen: OfPictures | None) -> dict[str, Any]:
         for pixels, each, share in zip(found.images, found.first, found.believed, strict=True)
     ]
     return {"doubts": found, "doubted": doubted}
+
+
+def _worst_person(seen: OfPictures | None) -> dict[str, Any]:
+    worst = seen.worst_person if seen else None
+    shown = [
+        {"of": each, "pictures": [picture(pixels) for pixels in (each.image, each.learned, each.mistaken_for)]}
+        for each in (worst.pictures if worst else [])
+    ]
+    return {"worst_person": worst, "worst_person_errors": shown}
 
 
 def _filters(filters: Filters, seen: OfPictures | None) -> dict[str, Any]:

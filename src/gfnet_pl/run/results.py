@@ -10,7 +10,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gfnet_pl.data.collection import SYNTHETIC
+from gfnet_pl.data.group_table import Properties
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import (
@@ -106,6 +107,7 @@ class Results:
         calibration_of_run: Where the data are not the run's own: the calibration that was fitted on the run's data.
             Otherwise None, and it is fitted on these.
         learned: The features of the training pictures, summed up; None if they were not computed.
+        properties: What is known of the evaluated groups, by group and name, see `group_table`.
     """
 
     classes: list[str]
@@ -116,6 +118,7 @@ class Results:
     sets: dict[str, SetResults]
     calibration_of_run: Calibration | None = None
     learned: Familiarity | None = None
+    properties: Properties = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -129,6 +132,7 @@ class Results:
         trained: Iterable[Picture],
         calibration_of_run: Calibration | None = None,
         learned: Familiarity | None = None,
+        properties: Properties | None = None,
     ) -> "Results":
         """Puts the evaluated sets of a checkpoint together.
 
@@ -141,6 +145,7 @@ class Results:
             trained: The training pictures.
             calibration_of_run: See the attribute.
             learned: See the attribute.
+            properties: What is known of the data's groups.
 
         Raises:
             UserError: Nothing or only a part of a set was evaluated, or an output of the net is not finite.
@@ -151,6 +156,7 @@ class Results:
         for name, each in sets.items():
             _refuse_bad_outputs(name, each)
         groups = {picture.group for picture in trained} | {""}
+        evaluated = {group for each in sets.values() for group in each.groups}
         return cls(
             classes=checkpoint.classes,
             checkpoint={
@@ -165,6 +171,7 @@ class Results:
             sets=sets,
             calibration_of_run=calibration_of_run,
             learned=learned,
+            properties={name: row for name, row in (properties or {}).items() if name in evaluated},
         )
 
     @property
@@ -295,6 +302,7 @@ def write_results(results: Results) -> RunFolder:
         "known": results.known,
         "calibration": calibration,
         "gap": results.gap and asdict(results.gap),
+        "properties": results.properties,
         "sets": {
             name: asdict(each) | {"bins": [row._asdict() for row in each.bins]}
             for name, each in results.figures.items()
@@ -358,6 +366,11 @@ def read_results(run: RunFolder) -> Results | None:
         if not isinstance(record["source"], str) or not isinstance(record["root"], str | None) or not number:
             raise ValueError("it does not say what was tested on")
         known = [name for name in record["known"] if name in rows]
+        properties = record.get("properties", {})  # absent in version 0.1.0
+        if not all(
+            isinstance(row, dict) and all(isinstance(v, str) for v in row.values()) for row in properties.values()
+        ):
+            raise ValueError("it does not say what is known of the groups")
     with reading(run.predictions, _AGAIN), run.predictions.open(newline="", encoding="utf-8") as text:
         for row in read_records(text):
             rows[row["split"]].append(Picture(row["path"], row["label"], row["split"], row["group"]))
@@ -384,6 +397,7 @@ def read_results(run: RunFolder) -> Results | None:
         known=known,
         sets=sets,
         learned=learned,
+        properties=properties,
     )
 
 

@@ -223,6 +223,8 @@ class GFNetCLI(LightningCLI):
         find_home(config)
         if root := config["data"]["root"]:  # the run must be found to be of these data from any folder
             config["data"]["root"] = os.path.abspath(os.path.expanduser(root))
+        if table := config["data"]["group_table"]:
+            config["data"]["group_table"] = os.path.abspath(table)
         config["stage"] = self.stage
         config["data"]["image_size"] = config["model"]["image_size"]
         if self.checkpoint and config["model"]["classes"] is None:

@@ -16,7 +16,10 @@ from gfnet_pl.data.collection import named_root
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.files import refuse_url
 
-_PATHS = ("data.root", "data.splits", "data.predict_paths", "model.pretrained", "ckpt_path", "emphasis_from")
+_PATHS = (
+    *("data.root", "data.splits", "data.group_table", "data.predict_paths"),
+    *("model.pretrained", "ckpt_path", "emphasis_from"),
+)
 IMPORTS = "GFNET_IMPORTS"  # the variable in which a user names more modules
 _NOT_IMPORTED = ["*", "lightning.pytorch.callbacks.LambdaCallback", "lightning.pytorch.callbacks.lambda_function"]
 _NAMES = {"stage", "classes", *(key.rpartition(".")[2] for key in _PATHS)}  # the last words of their keys

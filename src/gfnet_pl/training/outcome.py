@@ -72,6 +72,7 @@ class Outcome:
             calibration_of_run=(read_calibration(self.checkpoint.path) or Calibration()) if self.other_data else None,
             trained=[picture for picture in self._own_pictures() if picture.split == "train"],
             learned=self.outputs.learned,
+            properties=self.data.properties,
         )
 
     def _own_pictures(self) -> list[Picture]:

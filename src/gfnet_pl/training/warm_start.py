@@ -29,10 +29,16 @@ log = logging.getLogger(__name__)
 
 _NAMED = 8  # classes in a line
 _DRAWS_SPLITS = tuple(f"data.{field.name}" for field in fields(SplitRule))
-_MAY_MOVE = ("data.root", "data.splits", "data.on_broken")  # pictures may have been moved or damaged since
+_MAY_MOVE = ("data.root", "data.splits", "data.on_broken", "data.group_table")  # moved or damaged since, or given late
 _OF_THE_MACHINE = ("data.num_workers", "data.device_cache")  # they change no batch
 _RECIPE = ("model.lr", "model.weight_decay", "model.warmup_epochs", "model.freeze")
-_OF_THE_DATA = (*_DRAWS_SPLITS, "data.classes", "data.class_emphasis", "data.epoch_size")  # of no use for other classes
+_OF_THE_DATA = (
+    *_DRAWS_SPLITS,
+    "data.classes",
+    "data.class_emphasis",
+    "data.epoch_size",
+    "data.group_table",
+)  # of no use for other classes
 _KEPT = {
     "model.stem": "patch",
     "data.colour": False,
@@ -129,6 +135,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
     if "data.splits" not in said or (resumed and not chosen):  # a run's own config says null
         own = resumed or not (new_head or is_other_data(checkpoint, said))
         taken["data.splits"] = _splits(checkpoint) if own else None
+        taken |= {} if own else {"data.group_table": None}
     elif chosen and checkpoint.run and os.path.realpath(chosen) == os.path.realpath(checkpoint.run.splits):
         _splits(checkpoint)
     elif chosen and resumed:
