@@ -5,12 +5,13 @@ import hashlib
 import html
 import io
 import json
+import re
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from browsing import chromium, needs_browser, opens
+from browsing import Firefox, chromium, needs_browser, needs_firefox, opens, until
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -362,3 +363,16 @@ def test_on_a_phone_nothing_is_cut_and_all_is_named(browser, file):
       (each) => each.ariaLabel || each.alt || each.textContent || each.labels?.[0].textContent || "")""")
     assert all(named)
     page.close()
+
+
+@needs_firefox
+def test_the_page_works_in_firefox(tmp_path, file):
+    """There, a page opened by its file has no origin, and the runtime of the net asks for one."""
+    with Firefox(tmp_path) as firefox:
+        firefox.opens(file)
+        check = "document.getElementById('check').className + '; ' + document.getElementById('check').textContent"
+        words = until(lambda: (words := firefox.says(check)) and re.match("check (good|bad)", words) and words)
+        assert words.startswith("check good; Self-test passed: 5 pictures")
+        assert "their files decoded to the same levels" in words
+        firefox.says("document.getElementById('webcam').click()")
+        until(lambda: "per frame" in firefox.says("document.getElementById('speed').textContent"))

@@ -94,7 +94,12 @@ def _read(name: str) -> str:
 
 
 def _as_global(module: str) -> str:
-    """A module's text, with its exports in `globalThis.ort`: a module in the page can be imported by no other one."""
+    """A module's text, with its exports in `globalThis.ort`: a module in the page can be imported by no other one.
+
+    It looks for its own address, from which it would load files. The page has all of them, and at file:// Firefox gives
+    it an origin that the module cannot read ("null"): so it gets an address where there is nothing.
+    """
+    module = module.replace("import.meta.url", '"https://none.invalid/"')
     found = _EXPORTS.search(module)
     assert found, f"{RUNTIME}: {BUNDLE} has no export at its end"
     names = (each.split(" as ") for each in found[1].split(","))
