@@ -30,9 +30,12 @@ from gfnet_pl.export.runtime import OnnxRuntime, Outputs, TorchRuntime, batch_of
 from gfnet_pl.export.vectors import COUNT, Vectors, choose
 from gfnet_pl.model.global_filter import MATRIX_MAX_TOKENS
 from gfnet_pl.model.weights import write_weights
+from gfnet_pl.report.enrolment import enrolled
 from gfnet_pl.run.checkpoint import Checkpoint
+from gfnet_pl.run.enrolled import read_enrolment
 from gfnet_pl.run.export import FORMAT, Description, read_export
-from gfnet_pl.run.folder import ExportFolder
+from gfnet_pl.run.folder import ExportFolder, RunFolder
+from gfnet_pl.run.run import read_run
 
 RUN = Path("runs/base/version_0")
 EXPORT = RUN / "export"
@@ -463,3 +466,51 @@ def test_an_export_is_used_without_torch_and_lightning(run):
     packages = {name.partition(".")[0] for name in modules.split()}
     assert "onnxruntime" in packages
     assert not packages & {"torch", "lightning", "torchmetrics", "jsonargparse", "onnx"}
+
+
+def test_a_person_who_was_enrolled_is_known_to_predict_and_to_python(run, capsys):
+    mine = Path("mine")
+    for label in CLASSES[:2]:
+        shutil.copytree(f"pictures/Unseen/{label}", mine / label)
+    (mine / CLASSES[0] / "00.png").write_bytes(b"")
+    (mine / "dog").mkdir()
+    shutil.copy(unseen(1)[0], mine / "dog")
+    assert main(["enrol", "--pictures", "mine"]) == 0
+    told = capsys.readouterr().err
+    assert "left out: mine/ant/00.png (it is empty) and 1 more" in told  # dog is no class of the net
+    assert "mine: 2 of 3 classes, without Cat; 11 to 12 per class" in told
+    file = RUN / "enrolled" / "mine.npz"
+    paths = [*map(str, unseen(30))]
+    classifier = Classifier.load(RUN)
+    known = read_enrolment(file, classifier.classes, classifier.digest)
+    assert known.counts.tolist() == [0, 11, 12]  # as the classes are sorted
+    own = {label: [path for path in sorted((mine / label).iterdir()) if path.stat().st_size] for label in CLASSES[:2]}
+    np.testing.assert_allclose(classifier.enrol(own).means, known.means, atol=1e-5)
+    for options in ([], [f"--ckpt_path={RUN / 'checkpoints' / 'best.ckpt'}", "--accelerator=cpu"]):
+        assert main(["predict", *paths, "--person=mine", "--out=rows.csv", *options]) == 0
+        rows = [line.split(",")[1:3] for line in Path("rows.csv").read_text().splitlines()[1:]]
+        found = classifier(paths, person=known)
+        assert rows == [[each.label, f"{each.probability:.4f}"] for each in found]
+        assert [each.probability for each in found] != [each.probability for each in classifier(paths)]
+    content = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
+    content["state_dict"]["net.head.bias"] += 1
+    torch.save(content, RUN / "checkpoints" / "last.ckpt")
+    last = f"--ckpt_path={RUN / 'checkpoints' / 'last.ckpt'}"
+    damaged = file.with_name("damaged.npz")
+    damaged.write_bytes(file.read_bytes()[:-40])
+    for words, line in (
+        (["predict", paths[0], "--person=mine", last], "mine.npz is of another net"),
+        (["predict", paths[0], "--person=nobody"], "nobody.npz does not exist: enrolled is damaged, mine; gfnet enrol"),
+        (["predict", paths[0], "--person", str(damaged)], "damaged.npz cannot be read"),
+        (["predict", paths[0], "--person=../mine"], "'../mine' cannot name a file"),
+        (["enrol", "--pictures", "nowhere"], "--pictures: nowhere is not a folder"),
+        (["enrol", "--pictures", "mine/dog"], "--pictures: mine/dog holds no picture of a class that the net knows"),
+    ):
+        assert main(words) == 2
+        assert line in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(UserError, match="the net has no class 'ent'; did you mean ant"):
+        classifier.enrol({"ent": paths})
+    shown = enrolled(read_run(RunFolder(RUN)).results)
+    assert "first shows each sign once" in shown["enrolled_words"]
+    assert "only one clip" in shown["enrolled_note"]
+    assert "accuracy on unseen by pictures shown per class" in shown["enrolled_chart"]

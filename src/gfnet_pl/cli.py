@@ -19,7 +19,7 @@ TRAINER_COMMANDS = ("fit", "validate", "test")
 _IN_PACKAGE = Path(__file__).parent / "configs"
 _IN_CHECKOUT = Path(__file__).parents[2] / "configs"
 _GROUPS = ("--trainer", "--model", "--data", "--tf32", "--data.augment")  # each takes a file, or settings in braces
-COMMANDS = (*TRAINER_COMMANDS, "predict", "report", "export", "curve", "runs", "audit", "hand-signs")
+COMMANDS = (*TRAINER_COMMANDS, "predict", "enrol", "report", "export", "curve", "runs", "audit", "hand-signs")
 _RECIPE = ("base.yaml", "quick.yaml", "robust.yaml")
 _ROOT = "--data.root"
 _WITHOUT_VALUE = ("-h", "--help", "--help-all", "--print_config")
@@ -100,6 +100,11 @@ def _run(args: list[str]) -> int:
         from gfnet_pl.export.predict import run_predict
 
         run_predict(_at_home(args[1:]))
+        return 0
+    if command == "enrol":
+        from gfnet_pl.export.enrol import run_enrol
+
+        run_enrol(_at_home(args[1:]))
         return 0
     if command == "report":
         from gfnet_pl.report.command import run_report

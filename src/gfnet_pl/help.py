@@ -19,6 +19,7 @@ Train a Global Filter Network on a folder of pictures in class folders.
   gfnet test                                score it on every test set
   gfnet validate                            score it on its validation set
   gfnet predict PATH…                       classify pictures, folders, globs
+  gfnet enrol --pictures DIR                a person shows each sign once
   gfnet report                              one page: how good, and why it errs
   gfnet export                              ONNX files for other programs
   gfnet curve                               would more pictures help?

@@ -8,7 +8,7 @@ It takes an export's ONNX file and onnxruntime where both are there, otherwise P
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from os import PathLike
@@ -22,10 +22,11 @@ from PIL import Image
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import Images, picture_in_memory, read_picture
 from gfnet_pl.data.packed import file_of
-from gfnet_pl.errors import UserError, require
+from gfnet_pl.errors import UserError, nearest, require
 from gfnet_pl.evaluation.calibration import Calibration
+from gfnet_pl.evaluation.enrolment import Enrolment
 from gfnet_pl.export.runtime import OnnxRuntime, Outputs, Runtime, batch_of, run_all
-from gfnet_pl.files import refuse_url
+from gfnet_pl.files import refuse_url, sha256
 from gfnet_pl.run.export import Export, export_of, intact, read_export
 from gfnet_pl.run.folder import ExportFolder, RunFolder, run_of
 
@@ -72,6 +73,7 @@ class Classifier:
         calibration: Temperature and thresholds.
         familiar_within: The largest distance of a picture that is like the training pictures; None if unknown.
         file: The file of the net.
+        digest: SHA-256 of the checkpoint that the net is of.
     """
 
     def __init__(
@@ -83,8 +85,9 @@ class Classifier:
         calibration: Calibration,
         familiar_within: float | None,
         file: Path = Path(),
+        digest: str = "",
     ) -> None:
-        self.runtime, self.classes, self.canvas, self.file = runtime, list(classes), canvas, file
+        self.runtime, self.classes, self.canvas, self.file, self.digest = runtime, list(classes), canvas, file, digest
         self.calibration, self.familiar_within = calibration, familiar_within
 
     @classmethod
@@ -119,12 +122,18 @@ class Classifier:
         return cls._of_checkpoint(checkpoint)
 
     @overload
-    def __call__(self, pictures: Picture, *, top: int = TOP) -> Prediction: ...  # type: ignore[overload-overlap]
+    def __call__(  # type: ignore[overload-overlap]
+        self, pictures: Picture, *, top: int = TOP, person: Enrolment | None = None
+    ) -> Prediction: ...
 
     @overload
-    def __call__(self, pictures: Sequence[Picture], *, top: int = TOP) -> list[Prediction]: ...
+    def __call__(
+        self, pictures: Sequence[Picture], *, top: int = TOP, person: Enrolment | None = None
+    ) -> list[Prediction]: ...
 
-    def __call__(self, pictures: Picture | Sequence[Picture], *, top: int = TOP) -> Prediction | list[Prediction]:
+    def __call__(
+        self, pictures: Picture | Sequence[Picture], *, top: int = TOP, person: Enrolment | None = None
+    ) -> Prediction | list[Prediction]:
         """Classifies a picture, or each one of a list.
 
         Args:
@@ -132,6 +141,7 @@ class Classifier:
                 list or tuple of such. Of a JPEG, path and bytes give exactly the pixels that training saw: they are
                 decoded at a reduced scale. Those of an image or array may differ by a few levels.
             top: How many classes `Prediction.top` has, at most.
+            person: Whose pictures they are, see `enrol`. Default: of somebody whom the net does not know.
 
         Returns:
             A prediction for a picture, a list of them for a list.
@@ -140,12 +150,12 @@ class Classifier:
             UserError: A picture cannot be read, or is none of these.
         """
         if not isinstance(pictures, list | tuple):
-            return self([cast(Picture, pictures)], top=top)[0]
+            return self([cast(Picture, pictures)], top=top, person=person)[0]
         found: list[Prediction] = []
         step = batch_of(self.canvas.height, self.canvas.width)  # so that a long list of files needs little memory
         for start in range(0, len(pictures), step):
             pixels = np.stack([self.prepare(picture) for picture in pictures[start : start + step]])
-            found += self.predictions(run_all(self.runtime, pixels), top=top)
+            found += self.predictions(run_all(self.runtime, pixels), top=top, person=person)
         return found
 
     def prepare(self, picture: Picture) -> Images:
@@ -164,9 +174,37 @@ class Classifier:
             return read_picture(path, self.canvas)
         return picture_in_memory(_image(np.asarray(picture)), self.canvas)
 
-    def predictions(self, outputs: Outputs, *, top: int = TOP) -> list[Prediction]:
-        """What the net's outputs say of the pictures that they are of, with so many classes for each."""
-        return list(self._predictions(outputs, top))
+    def enrol(self, pictures: Mapping[str, Sequence[Picture]]) -> Enrolment:
+        """Learns how a person makes the signs, from one or more pictures of each; nothing is trained.
+
+        Args:
+            pictures: The person's pictures by class. Classes may be missing; they stay as the net has them.
+
+        Returns:
+            What to give as `person`. `run.enrolled.write_enrolment` keeps it.
+
+        Raises:
+            UserError: There is no picture, the net has no such class, or a picture cannot be read.
+        """
+        if unknown := [name for name in pictures if name not in self.classes]:
+            raise UserError(f"the net has no class {unknown[0]!r}{nearest(unknown[0], self.classes)}")
+        given = [(self.classes.index(name), each) for name, several in pictures.items() for each in several]
+        if not given:
+            raise UserError("there is no picture to enrol somebody with")
+        return self.enrolment(
+            np.stack([self.prepare(each) for _, each in given]), np.array([label for label, _ in given])
+        )
+
+    def enrolment(self, pixels: Images, labels: npt.NDArray[np.int64]) -> Enrolment:
+        """The same from decoded pictures, (N, *canvas.shape), and their places among the classes, (N,)."""
+        return Enrolment.of(run_all(self.runtime, pixels).features, labels, len(self.classes))
+
+    def predictions(self, outputs: Outputs, *, top: int = TOP, person: Enrolment | None = None) -> list[Prediction]:
+        """What the net's outputs say of the pictures that they are of; for the arguments see `__call__`."""
+        shares = outputs.probabilities
+        if person is not None:
+            shares = person.probabilities(shares, outputs.features)
+        return list(self._predictions(outputs._replace(probabilities=shares), top))
 
     def _predictions(self, outputs: Outputs, count: int) -> Iterator[Prediction]:
         shares = outputs.probabilities
@@ -190,6 +228,7 @@ class Classifier:
             calibration=described.calibration,
             familiar_within=described.familiar_within,
             file=folder.onnx,
+            digest=described.checkpoint_sha256,
         )
 
     @classmethod
@@ -208,6 +247,7 @@ class Classifier:
             calibration=calibration,
             familiar_within=calibration.familiarity.limit if calibration.familiarity else None,
             file=checkpoint.path,
+            digest=sha256(checkpoint.path),
         )
 
     @classmethod
@@ -232,6 +272,7 @@ class Classifier:
             calibration=calibration,
             familiar_within=described.familiar_within,
             file=file,
+            digest=described.checkpoint_sha256,
         )
 
 

@@ -24,12 +24,15 @@ from rich.console import Console
 from gfnet_pl.data.decode import BrokenPicture, Decoded, decoded
 from gfnet_pl.data.named import find_pictures
 from gfnet_pl.errors import OneLineParser, UserError, check_range
+from gfnet_pl.evaluation.enrolment import Enrolment
 from gfnet_pl.export.classifier import TOP, Classifier
+from gfnet_pl.export.enrol import load
 from gfnet_pl.export.predictions import FORMATS, Classified, predictions_table, write_classified, write_heading
 from gfnet_pl.export.runtime import Outputs, Runtime, TorchRuntime, batch_of, channels_first
 from gfnet_pl.files import check_output, growing, part_of
 from gfnet_pl.messages import LiveLine, time_left
-from gfnet_pl.run.folder import PREDICTIONS, find_checkpoint, newest_run
+from gfnet_pl.run.enrolled import enrolled_file, read_enrolment
+from gfnet_pl.run.folder import PREDICTIONS
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ def run_predict(args: list[str]) -> None:
     values = _parsed(args)
     rank, ranks = _share()
     classifier, runtimes = _net(values)
+    person = _person(values.person, classifier)
     pictures = find_pictures(values.paths)[rank::ranks]
     if not classifier.calibration.rejections:
         words = "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it"
@@ -64,7 +68,7 @@ def run_predict(args: list[str]) -> None:
         path, file = _opened(stack, values, rank, ranks)
         line, done = LiveLine(), 0
         stack.callback(line.clear)
-        batches = stack.enter_context(closing(_classified(classifier, runtimes, pictures, values.top)))
+        batches = stack.enter_context(closing(_classified(classifier, runtimes, pictures, values.top, person)))
         try:
             for batch in batches:
                 unread = [row for row in batch if row.prediction is None]
@@ -102,6 +106,8 @@ def _parsed(args: list[str]) -> argparse.Namespace:
     words = "default: jsonl if --out ends so, else csv"
     parser.add_argument("--format", choices=FORMATS, help=words)
     parser.add_argument("--top", metavar="K", type=int, default=TOP, help="how many classes a line has (default 3)")
+    words = "whose pictures they are, after gfnet enrol: the name, or the file"
+    parser.add_argument("--person", metavar="NAME", help=words)
     words = "list: a picture that cannot be read has a line with the reason; error: stop there (default list)"
     parser.add_argument("--on_broken", choices=("list", "error"), default="list", help=words)
     words = "gpu: PyTorch on a GPU; cpu; auto: the export on the CPU where there is one, else a GPU if there is one"
@@ -141,9 +147,7 @@ def _share() -> tuple[int, int]:
 
 def _net(values: argparse.Namespace) -> tuple[Classifier, list[Runtime]]:
     """The net, and what runs it: one for each device."""
-    given = values.ckpt_path
-    path = newest_run().path if given is None else Path(given) if os.path.isdir(given) else find_checkpoint(given)
-    classifier = Classifier.load(path, by="torch" if values.accelerator == "gpu" else None)
+    classifier = load(values.ckpt_path, by_torch=values.accelerator == "gpu")
     if not isinstance(classifier.runtime, TorchRuntime) or values.accelerator == "cpu":
         gpus = []
     elif not (gpus := _gpus()) and values.accelerator == "gpu":
@@ -157,6 +161,13 @@ def _net(values: argparse.Namespace) -> tuple[Classifier, list[Runtime]]:
     assert isinstance(classifier.runtime, TorchRuntime)
     first = int(os.environ.get("LOCAL_RANK", 0))  # each process of a machine has its own
     return classifier, [classifier.runtime.on(gpus[(first + each) % len(gpus)]) for each in range(values.devices)]
+
+
+def _person(name: str | None, classifier: Classifier) -> Enrolment | None:
+    if name is None:
+        return None
+    file = Path(name) if name.endswith(".npz") else enrolled_file(classifier.file, name)
+    return read_enrolment(file, classifier.classes, classifier.digest)
 
 
 def _gpus() -> list[str]:
@@ -191,7 +202,7 @@ def _opened(stack: ExitStack, values: argparse.Namespace, rank: int, ranks: int)
 
 
 def _classified(
-    classifier: Classifier, runtimes: Sequence[Runtime], pictures: Sequence[Path], top: int
+    classifier: Classifier, runtimes: Sequence[Runtime], pictures: Sequence[Path], top: int, person: Enrolment | None
 ) -> Generator[list[Classified], None, None]:
     """What the net says of the pictures, in their order, batch by batch."""
     canvas, paths = classifier.canvas, [str(path) for path in pictures]
@@ -201,7 +212,7 @@ def _classified(
         for chunk, found in outputs:
             unread = dict(chunk.broken)
             batch = []
-            for position, prediction in enumerate(classifier.predictions(found, top=top)):
+            for position, prediction in enumerate(classifier.predictions(found, top=top, person=person)):
                 path = paths[place + position]
                 if (reason := unread.get(position)) is not None:
                     batch.append(Classified(path, None, reason))

@@ -18,6 +18,7 @@ from gfnet_pl.report import charts
 from gfnet_pl.report.advice import next_steps, nothing_stands_out
 from gfnet_pl.report.analysis import Analysis, Filters, Missing, OfPictures
 from gfnet_pl.report.compare import compare
+from gfnet_pl.report.enrolment import enrolled
 from gfnet_pl.report.of_sets import MOST_PEOPLE, of_sets
 from gfnet_pl.report.pictures import COLUMNS, heat, overlay, picture, sheet
 from gfnet_pl.report.words import (
@@ -107,6 +108,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "most_tendencies": _MOST_TENDENCIES,
         **of_sets(results, names, pictures.leaks if pictures else {}),
         **(compare(run, others) if others else {}),
+        **enrolled(results),
         **_errors(results, pictures),
         **_doubts(pictures),
         **_worst_person(pictures),

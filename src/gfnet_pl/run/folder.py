@@ -246,6 +246,12 @@ def run_of(checkpoint: Path) -> RunFolder | None:
     return folder if folder.splits.is_file() else None
 
 
+def enrolled_beside(net: Path) -> Path:
+    """The folder of the people who have shown a net their signs: in its run, or beside the net's own file."""
+    run = run_of(net)  # of a checkpoint and of the run's export alike
+    return (run.path if run else net.parent) / "enrolled"
+
+
 def calibration_beside(checkpoint: Path) -> Path:
     """The calibration file of a checkpoint: for `best.ckpt`, `best.calibration.json` in the same folder."""
     return checkpoint.with_suffix(".calibration.json")
