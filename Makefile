@@ -5,6 +5,8 @@
 # make test   sets up, checks style and types, runs the tests
 # make test-minimum   runs the tests with the lowest versions that pyproject.toml allows, in .venv-minimum;
 #                     INSTEAD=torch==2.13.0 replaces a bound: on Linux the lowest torch is a CUDA build of gigabytes
+# make faults    kills, signals, failing disks and random input in loops, and writes their table into docs/reliability.md:
+#                about an hour on two cores; Linux
 # make runtime   gets the browser's runtime of `gfnet export --page` from npm, which only this needs
 # make constraints    writes the versions in .venv to constraints.txt
 PYTHON ?= python3
@@ -12,7 +14,7 @@ BIN := .venv/bin
 MINIMUM := .venv-minimum
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist worksteal # each test runs on one thread
 
-.PHONY: setup fit notebooks bench test test-minimum runtime constraints
+.PHONY: setup fit notebooks bench test test-minimum faults runtime constraints
 
 setup: $(BIN)/gfnet
 
@@ -50,6 +52,9 @@ test-minimum:
 	$(MINIMUM)/bin/python .ci/minimum.py $(INSTEAD) > $(MINIMUM)/constraints.txt
 	PIP_CONSTRAINT= $(MINIMUM)/bin/python -m pip install --quiet --constraint $(MINIMUM)/constraints.txt --editable ".[test]"
 	$(MINIMUM)/bin/python -m pytest $(SIDE_BY_SIDE)
+
+faults: setup
+	$(BIN)/python tests/faults.py --write docs/reliability.md
 
 runtime: setup
 	npm pack onnxruntime-web@1.30.0

@@ -7,10 +7,16 @@ be changed. What libraries in other languages write is not seen; `/dev/full` and
 import builtins
 import errno
 import io
+import json
 import os
 import re
 import sys
 from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from gfnet_pl.run.checkpoint import read_content
 
 _CREATES = ("os.mkdir", "os.link", "os.symlink")
 _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.truncate", "os.utime", "os.chmod")
@@ -101,3 +107,57 @@ def disk(root, fails=None, *, full=True):
     finally:
         _now.pop()
         io.open = builtins.open = _open
+
+
+CHARTS = ("tfevents", "val_features", "projector_config")  # of TensorBoard: what is cut off there are charts
+_WITHOUT = ("rename ", "remove ", "rmdir ", "truncate ", "utime ", "chmod ")  # what needs no room
+
+
+def kinds_in(events, *, full):
+    """The kinds of writes among a command's events that can fail on such a disk, each once."""
+    found = list(dict.fromkeys(events))
+    return [each for each in found if not (each.startswith(_WITHOUT) if full else each.endswith(".lock"))]
+
+
+def is_whole(path):
+    """Whether a file can be read to its end as what its name says."""
+    if path.suffix == ".ckpt":
+        return bool(read_content(path))
+    if path.suffix == ".json":
+        return bool(json.loads(path.read_text()))
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return bool(dict(arrays))
+    if path.suffix == ".csv":
+        return path.read_bytes().endswith(b"\n")
+    return path.stat().st_size > 0 or path.name.endswith(".lock")
+
+
+def what_is_wrong(status, error, before, *, full):
+    """What a command that could not write did wrong; None if nothing.
+
+    Args:
+        status: Its exit status; 0 if it did without.
+        error: What it wrote to standard error.
+        before: The files below the current folder before it, with their bytes.
+        full: Whether the disk was full: then no part of a file is left. On another one nothing can be removed.
+    """
+    lines = [line for line in error.splitlines() if line.startswith("gfnet: ")]
+    if status not in (0, 2) or (status == 2 and len(lines) != 1):
+        return f"status {status}: {error[-400:]}"
+    if "Traceback" in error or "the system says" in error:
+        return error[-400:]
+    after = {path for path in Path().rglob("*") if path.is_file()}
+    if lost := before.keys() - after:
+        return f"lost: {lost}"
+    for path in after:
+        if ".partial" in str(path):
+            if full:
+                return f"left: {path}"
+        elif not any(word in str(path) for word in CHARTS) and before.get(path) != path.read_bytes():
+            try:
+                if not is_whole(path):
+                    return f"not whole: {path}"
+            except Exception as problem:
+                return f"not whole: {path}: {problem}"
+    return None

@@ -570,3 +570,20 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_tiff_whose_strip_lies_where_no_file_reaches_is_broken_and_not_the_system(tmp_path):
+    stream = io.BytesIO()
+    Image.effect_noise((40, 32), 80).save(stream, "TIFF")
+    content = bytearray(stream.getvalue())
+    (directory,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, directory)
+    (strip,) = (
+        place
+        for place in range(directory + 2, directory + 2 + 12 * entries, 12)
+        if struct.unpack_from("<H", content, place)[0] == 273
+    )
+    struct.pack_into("<HI", content, strip + 2, 16, 1)  # its offset has eight bytes, which are found elsewhere
+    (tmp_path / "a.tiff").write_bytes(content)
+    with pytest.raises(BrokenPicture):
+        read_picture(tmp_path / "a.tiff", Canvas(16, 16))

@@ -8,6 +8,7 @@ greatest value. A picture that cannot be decoded whole, or of more than `MAX_PIX
 Many pictures are decoded by child processes (`processes.py`): a small picture is half Python.
 """
 
+import errno
 import io
 import warnings
 from collections.abc import Generator, Iterator, Sequence
@@ -263,7 +264,8 @@ def _read(source: Path | str | bytes, canvas: Canvas) -> Images:
     except MemoryError:
         raise UserError(f"{path}: there is not enough memory to decode it; free some or make it smaller") from None
     except Exception as error:  # Pillow raises nearly anything on a broken file, SyntaxError among it
-        if isinstance(error, OSError) and error.errno is not None:  # the system refused, whatever the content
+        # EINVAL comes of a seek to where a damaged file leads. Of what else has a number, the system is the cause.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             message = f"{path} cannot be opened ({error.strerror}); make it readable or remove it"
             raise Refused(message, str(error.strerror)) from None
         raise BrokenPicture(path, one_line(error)) from None
