@@ -102,6 +102,22 @@ def test_before_the_training_a_signal_ends_the_command_at_once_and_leaves_no_run
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_signal_that_falls_into_a_destructor_is_not_dropped(tiny, monkeypatch, capsys):
+    class Destroyed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def prepare(self):
+        Destroyed()
+        time.sleep(20)
+
+    monkeypatch.setattr(ImageDataModule, "prepare_data", prepare)
+    began = time.monotonic()
+    assert status(tiny) == 143
+    assert time.monotonic() - began < 15
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_the_second_ctrl_c_ends_the_process_whatever_it_does(tiny, send, monkeypatch):
     class Ended(BaseException):
         pass

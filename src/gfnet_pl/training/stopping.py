@@ -54,9 +54,21 @@ class Stop:
             for number in [getattr(signal, name) for name in NAMES if hasattr(signal, name)]:
                 if signal.getsignal(number) != signal.SIG_IGN:
                     before[number] = signal.signal(number, self._handle)
+        usual = sys.unraisablehook
+
+        def again(unraisable: "sys.UnraisableHookArgs") -> None:
+            """Python drops what is raised within a destructor, and shows it: then the signal comes once more."""
+            if isinstance(stopped := unraisable.exc_value, Stopped):
+                self.number = 0
+                threading.Timer(0.1, os.kill, (os.getpid(), stopped.number)).start()
+            else:
+                usual(unraisable)
+
+        sys.unraisablehook = again
         try:
             yield
         finally:
+            sys.unraisablehook = usual
             for number, handler in before.items():
                 signal.signal(number, handler)
 
