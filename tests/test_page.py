@@ -18,6 +18,7 @@ from playwright.sync_api import expect
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import read_picture
 from gfnet_pl.evaluation.calibration import Calibration, Rejection
+from gfnet_pl.evaluation.enrolment import WEIGHT
 from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.export.classifier import Classifier
 from gfnet_pl.export.graph import DISTANCE, OPSET, OUTPUTS, Exported, write_onnx
@@ -26,12 +27,14 @@ from gfnet_pl.export.runtime import OnnxRuntime, TorchRuntime, channels_first, r
 from gfnet_pl.export.vectors import Vectors
 from gfnet_pl.hand_signs import drawing
 from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.run.enrolled import read_enrolment, write_enrolment
 from gfnet_pl.run.export import FORMAT, Description
 
 LETTERS = ["A", "B", "L", "Nothing", "Space"]
 CANVAS = Canvas(32, 32)
 SIGNER = 40
 FILMED = ["L", "Nothing", "B", "Space"]
+HEAVY = 20_000.0
 TIMES = 24  # a frame is shown, at 20 per second
 
 pytestmark = needs_browser
@@ -72,7 +75,7 @@ def exported(tmp_path_factory):
         version="1",
         commit=None,
         run="quick/version_0",
-        checkpoint_sha256="",
+        checkpoint_sha256="c" * 64,
         weights_sha256="0" * 64,
         opset=OPSET,
         classes=LETTERS,
@@ -110,6 +113,7 @@ def classifier(exported):
         canvas=described.size,
         calibration=described.calibration,
         familiar_within=described.familiar_within,
+        digest=described.checkpoint_sha256,
     )
 
 
@@ -310,6 +314,69 @@ def test_signs_before_the_webcam_are_read_and_typed(browser, file, classifier):
     assert page.locator("#text").inner_text() == text[:-1]
     page.get_by_role("button", name="Clear").click()
     assert page.locator("#text").inner_text() == ""
+    assert page.said == []
+    page.close()
+
+
+def test_a_hand_that_it_is_taught_is_kept_and_goes_to_a_file_and_back(browser, file, classifier, tmp_path):
+    def hand(label, frame):
+        return png(drawing.render(label, signer=7, frame=frame))
+
+    def tops():
+        return [page.locator("#top li b").all_inner_texts(), page.locator("#top li span").all_inner_texts()]
+
+    def wanted(content, weight=HEAVY):
+        outputs = run_all(classifier.runtime, classifier.prepare(content)[None])
+        (shares,) = person.probabilities(outputs.probabilities, outputs.features, weight)
+        return shares
+
+    heavy = tmp_path / "heavy.html"  # this net has learned no features: all cosines are close to 1
+    text = file.read_text(encoding="utf-8")
+    assert f'"weight":{WEIGHT}' in text
+    heavy.write_text(text.replace(f'"weight":{WEIGHT}', f'"weight":{HEAVY}'), encoding="utf-8")
+    page = opened(browser, heavy)
+    assert page.locator("#teach-this").is_disabled()  # the examples are of somebody else
+    for label in LETTERS[:3]:
+        upload(page, (f"{label}.png", hand(label, 0)))
+        assert page.locator("#sign").input_value() == label  # it goes on to the next
+        page.get_by_role("button", name="Learn this one").click()
+    assert "3 of 5 signs shown, 3 pictures." in page.locator("#taught").inner_text()
+    person = classifier.enrol({label: [hand(label, 0)] for label in LETTERS[:3]})
+    new = [hand(label, 6) for label in LETTERS]
+    for number, content in enumerate(new):
+        upload(page, (f"new{number}.png", content))
+        assert tops()[0] == [LETTERS[place] for place in np.argsort(-wanted(content))[:3]]
+    gains = [np.abs(wanted(content) - wanted(content, 0)).max() for content in new]
+    assert max(gains) > 0.1
+    changed = new[int(np.argmax(gains))]
+    upload(page, ("changed.png", changed))
+    taught = tops()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save to a file").click()
+    download.value.save_as(tmp_path / "me.npz")
+    written = read_enrolment(tmp_path / "me.npz", LETTERS, classifier.digest)
+    assert written.counts.tolist() == [1, 1, 1, 0, 0]
+    np.testing.assert_allclose(written.means, person.means, atol=1e-5)
+    # It is there when the page is opened again, until it is forgotten; the file brings it back.
+    page.reload()
+    page.locator("body[data-ready]").wait_for()
+    assert "3 of 5 signs shown" in page.locator("#taught").inner_text()
+    page.get_by_role("button", name="Forget my hand").click()
+    assert "Nothing shown yet." in page.locator("#taught").inner_text()
+    assert page.evaluate("localStorage.length") == 0
+    upload(page, ("new.png", changed))
+    assert tops() != taught
+    write_enrolment(tmp_path / "python.npz", person, LETTERS, classifier.digest)
+    write_enrolment(tmp_path / "other.npz", person, LETTERS, "another")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "python.npz").read_bytes()[:300])
+    for name, words in (
+        ("other.npz", "other.npz cannot be taken: it is of another net"),
+        ("cut.npz", "cut.npz cannot be taken: it is no file of gfnet enrol"),
+        ("python.npz", "3 of 5 signs shown"),
+    ):
+        page.locator("#given").set_input_files(tmp_path / name)
+        page.locator(f"#taught:has-text('{words}')").wait_for()
+    assert tops() == taught
     assert page.said == []
     page.close()
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from gfnet_pl.evaluation.enrolment import WEIGHT
 from gfnet_pl.evaluation.figures import People
 from gfnet_pl.export.check import LIMIT
 from gfnet_pl.export.runtime import channels_first
@@ -30,7 +31,7 @@ from gfnet_pl.run.folder import ExportFolder
 _TEMPLATE = Path(__file__).parent / "page"
 RUNTIME = _TEMPLATE / "onnxruntime-web.tar.xz"  # `make runtime` writes it
 BUNDLE, WASM, NOTICES = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm", "ThirdPartyNotices.txt"
-_SCRIPTS = ("pixels.js", "net.js", "page.js", "writing.js", "camera.js", "start.js")
+_SCRIPTS = ("pixels.js", "net.js", "npz.js", "page.js", "teach.js", "writing.js", "camera.js", "start.js")
 _LEVELS = 4.0  # grey levels on average: browsers decode a JPEG otherwise than Pillow, but not another picture
 _EXPORTS = re.compile(r"export\s*\{([^}]*)\};?\s*(//# sourceMappingURL=\S*\s*)?$")
 
@@ -133,12 +134,13 @@ def _data(described: Description, vectors: Vectors) -> dict[str, Any]:
     """What the page's script reads."""
     outputs = {name: value for name, value in vectors.outputs._asdict().items() if value is not None}
     del outputs["features"]  # nothing is said of them, and there are many
-    names = ("classes", "canvas", "thresholds", "familiar_within", "calibrated")
+    names = ("classes", "canvas", "thresholds", "familiar_within", "calibrated", "checkpoint_sha256")
     shown = channels_first(vectors.pixels)
     return {
         "described": {name: getattr(described, name) for name in names},
         "limits": {name: LIMIT * max(1.0, float(np.abs(value).max())) for name, value in outputs.items()}
         | {"levels": _LEVELS},
+        "weight": WEIGHT,
         "vectors": [
             {
                 "name": vectors.paths[place],

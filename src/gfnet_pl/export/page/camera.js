@@ -113,9 +113,9 @@ async function watch(mine) {
     if (sheet.canvas.width !== width || sheet.canvas.height !== height) Object.assign(sheet.canvas, { width, height });
     sheet.drawImage(video, left, top, width, height, 0, 0, width, height);
     const levels = pixelsOf(sheet.getImageData(0, 0, width, height), described.canvas);
-    const verdict = net.verdict(await net.run(levels));
+    const outputs = await net.run(levels);
     if (stream !== mine) return;
-    show(levels, verdict, "webcam");
+    const verdict = present(levels, outputs, "webcam", true);
     box.classList.toggle("sure", verdict.accepted === true);
     typed(verdict, began);
     times.push(performance.now() - began);

@@ -35,12 +35,12 @@ class Net {
     return new Net(await ort.InferenceSession.create(new Uint8Array(model), { logSeverityLevel: 3 }), described);
   }
 
-  // One picture's levels -> { logits, probabilities, distance }.
+  // One picture's levels -> { logits, probabilities, features, distance }.
   async run(levels) {
     const { colour, height, width } = this.described.canvas;
     const images = new ort.Tensor("uint8", levels, [1, colour ? 3 : 1, height, width]);
     const outputs = await this.session.run({ images });
-    return { logits: outputs.logits.data, probabilities: outputs.probabilities.data, distance: outputs.distance?.data };
+    return { logits: outputs.logits.data, probabilities: outputs.probabilities.data, features: outputs.features.data, distance: outputs.distance?.data };
   }
 
   // What is to be said of the outputs. accepted is null if that is unknown.

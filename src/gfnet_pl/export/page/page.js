@@ -56,20 +56,24 @@ function trouble(sentence) {
   byId("trouble").hidden = !sentence;
 }
 
-// One picture of the shelf: its levels, what the net says, and the file, if it has one that the browser can show.
-async function added({ levels, verdict, name, file }, first) {
+// One picture of the shelf: its levels, the net's outputs, the file, if it has one that the browser can show, and whether
+// it is the person's own.
+async function added({ levels, outputs, name, file, own }, first) {
   const small = await new Promise((resolve) => draw(make("canvas"), levels).toBlob(resolve));
-  const { label, accepted } = verdict;
-  const button = make("button", { type: "button", title: name }, draw(make("canvas"), levels),
-    make("span", { textContent: accepted === false ? `${label}?` : label, className: accepted === false ? "unsure" : "" }));
-  button.setAttribute("aria-label", `${name}: ${inWords(verdict)}`);
+  const title = make("span");
+  const button = make("button", { type: "button", title: name }, draw(make("canvas"), levels), title);
+  button.refresh = () => {
+    const verdict = verdictOf(outputs, own), unsure = verdict.accepted === false;
+    Object.assign(title, { textContent: unsure ? `${verdict.label}?` : verdict.label, className: unsure ? "unsure" : "" });
+    button.setAttribute("aria-label", `${name}: ${inWords(verdict)}`);
+  };
+  button.refresh();
   button.addEventListener("click", () => {
     stopCamera();
     for (const each of byId("shelf").children) each.setAttribute("aria-pressed", String(each === button));
     view(file || small, small, name);
     byId("hint").hidden = true;
-    show(levels, verdict, name);
-    byId("said").textContent = `${name}: ${inWords(verdict)}`;
+    byId("said").textContent = `${name}: ${inWords(present(levels, outputs, name, own))}`;
   });
   byId("shelf")[first ? "prepend" : "append"](button);
   return button;
@@ -93,8 +97,8 @@ async function classify(file) {
   if (!net) return;
   trouble("");
   const levels = await pixelsOfFile(file, described.canvas);
-  const verdict = net.verdict(await net.run(levels));
-  (await added({ levels, verdict, name: file.name || "picture", file }, true)).click();
+  const outputs = await net.run(levels);
+  (await added({ levels, outputs, name: file.name || "picture", file, own: true }, true)).click();
 }
 
 byId("files").addEventListener("change", ({ target }) => {

@@ -25,9 +25,10 @@ async function begin() {
     checked(`The page is stopped. ${error.message}`, "bad");
     return;
   }
-  for (const name of ["webcam", "files"]) byId(name).disabled = false;
+  for (const name of ["webcam", "files", "given"]) byId(name).disabled = false;
+  recall();
   for (const [place, { pixels, name, label, file }] of vectors.entries()) {
-    const button = await added({ levels: pixels, verdict: net.verdict(found.given[place]), name: `${name}, labelled ${label}`, file }, false);
+    const button = await added({ levels: pixels, outputs: found.given[place], name: `${name}, labelled ${label}`, file, own: false }, false);
     if (!place) button.click(); // so that the page shows what it does
   }
   document.body.dataset.ready = Math.round(performance.now());
