@@ -11,10 +11,11 @@ from PIL import Image
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import log_loss, probabilities
 from gfnet_pl.run.folder import RunFolder
-from gfnet_pl.run.results import read_calibration, read_results, write_results
+from gfnet_pl.run.results import Results, SetResults, read_calibration, read_results, write_results
 from gfnet_pl.training.classifier import GFNetClassifier
 
 RUN = Path("runs/base/version_0")
@@ -230,3 +231,16 @@ def test_there_is_no_gap_between_sets_that_were_all_drawn_by_group(tiny, picture
         assert main(["test", *QUIET]) == 0
         metrics = json.loads(Path(f"runs/{stage}/version_0/metrics.json").read_text())
         assert ("holdout" in metrics["known"], metrics["gap"] is None) == (split_by == "image", split_by == "group")
+
+
+def test_calibration_is_fitted_on_dev_and_the_unseen_people_are_trusted():
+    random = np.random.default_rng(0)
+
+    def of(name):
+        pictures = [Picture(f"{name}{n}", "a", name, f"{name}{n % 8}") for n in range(64)]
+        logits = random.standard_normal((64, 2)).astype(np.float32)
+        return SetResults(pictures, np.zeros(64, np.int64), logits, logits)
+
+    sets = {name: of(name) for name in ("val", "dev", "unseen")}
+    found = Results(classes=["a", "b"], checkpoint={}, source="", root=None, known=["val"], sets=sets)
+    assert (found.fitted_on, found.trusted) == ("dev", "unseen")
