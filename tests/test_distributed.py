@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ import torch
 from conftest import QUIET
 
 from gfnet_pl.cli import main
+from gfnet_pl.data.datamodule import ImageDataModule
+from gfnet_pl.errors import UserError
+from gfnet_pl.training.agreement import SameData
 
 GFNET = str(Path(sys.executable).with_name("gfnet"))
 
@@ -83,3 +87,25 @@ def test_processes_together_train_as_one_with_their_batches_together(tiny):
     for name, value in losses["one"].items():
         torch.testing.assert_close(losses["three"][name], value, rtol=1e-3, atol=1e-4, msg=name)
         torch.testing.assert_close(losses["three_in_parts"][name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(("part", "what"), [(None, None), (1, "pictures or splits"), (2, "pixels")])
+def test_a_process_that_sees_other_pictures_is_refused_by_name(pictures, monkeypatch, part, what):
+    data = ImageDataModule(str(pictures), image_size=16, holdout_per_class=2)
+    data.setup("fit")
+
+    def gather(seen, mine):
+        other = list(mine)
+        if part:
+            other[part] = "other"
+        seen[:] = [mine, tuple(other)]
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    first = SimpleNamespace(world_size=2, datamodule=data, is_global_zero=True)
+    if part is None:
+        SameData().on_fit_start(first, None)
+        return
+    with pytest.raises(UserError, match=rf"process 1 on .* sees other {what} than process 0"):
+        SameData().on_fit_start(first, None)
+    with pytest.raises(SystemExit):
+        SameData().on_fit_start(SimpleNamespace(**vars(first) | {"is_global_zero": False}), None)

@@ -30,6 +30,7 @@ from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import BEST, LAST, RunFolder, claimed, find_checkpoint, new_run, newest_run
 from gfnet_pl.run.trained_data import is_other_data, trained_on
+from gfnet_pl.training.agreement import SameData
 from gfnet_pl.training.best_checkpoint import BestCheckpoint
 from gfnet_pl.training.callbacks import Tell, TF32Precision, Throughput
 from gfnet_pl.training.checkpoint_files import CheckpointFiles
@@ -326,7 +327,7 @@ class GFNetCLI(LightningCLI):
             callbacks += [Tell(*self.plan.reasons, *written)]
         callbacks += [Tell(self.precision)] if self.precision else []
         if self.subcommand == "fit":
-            callbacks += [self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts()]
+            callbacks += [SameData(), self.outputs, Validation(self.outputs), FirstBatch(), ClassBalance(), Charts()]
             callbacks += [Classes(), HyperParameters(), Throughput()]
             if self.run:
                 callbacks += self._writers(self.run)
@@ -403,7 +404,8 @@ class GFNetCLI(LightningCLI):
             refuse_if_finished(checkpoint, max_epochs=self.trainer.max_epochs, max_steps=self.trainer.max_steps)
             self._remember()
             words = "resuming %s at epoch %d, step %d: settings, splits and all state are its run's"
-            log.info(words, checkpoint.path, checkpoint.epochs, checkpoint.steps)
+            if self.trainer.is_global_zero:
+                log.info(words, checkpoint.path, checkpoint.epochs, checkpoint.steps)
             steps = checkpoint.steps
             self.trainer.fit(model, ckpt_path=ckpt_path, **kwargs)
         else:
