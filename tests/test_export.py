@@ -282,9 +282,9 @@ def test_a_page_is_made_of_the_export_that_is_there_and_renewed_with_it(run, sam
     page = (EXPORT / "index.html").read_text()
     assert json.loads((EXPORT / "export.json").read_text())["description"]["weights_sha256"][:12] in page
     assert len(page) < 12e6
-    (EXPORT / "index.html").write_text("of another net")
+    (EXPORT / "index.html").write_text("an earlier page")
     assert main(["export", "--max-drop=100"]) == 0
-    assert "of another net" not in (EXPORT / "index.html").read_text()
+    assert "an earlier page" not in (EXPORT / "index.html").read_text()
     (EXPORT / "model.onnx").write_bytes(b"cut")
     assert main(["export", "--page"]) == 2
     assert "model.onnx is damaged" in capsys.readouterr().err

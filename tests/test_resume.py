@@ -203,7 +203,7 @@ def test_what_would_change_its_steps_is_refused_by_name(tiny, pictures, capsys):
         "trainer.accumulate_grad_batches=2": "1",
         "trainer.gradient_clip_val=0.5": "1.0",
         "trainer.precision=bf16-mixed": "32-true",
-        "trainer.limit_train_batches=2": "None",
+        "trainer.limit_train_batches=0.5": "None",
         "data.batch_size=8": "16",
         "data.augment.rotation=5.0": "0.0",
         "model.weight_decay=0.2": "1e-06",

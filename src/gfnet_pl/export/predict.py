@@ -57,9 +57,9 @@ def run_predict(args: list[str]) -> None:
     """
     values = _parsed(args)
     rank, ranks = _share()
+    pictures = find_pictures(values.paths)[rank::ranks]
     classifier, runtimes = _net(values)
     person = _person(values.person, classifier)
-    pictures = find_pictures(values.paths)[rank::ranks]
     if not classifier.calibration.rejections:
         words = "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it"
         log.warning(words, classifier.file)

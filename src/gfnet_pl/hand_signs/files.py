@@ -18,7 +18,6 @@ with a readable `hand_signs.json` can be trusted. The pictures are synthetic: ac
 people's hands.
 """
 
-import csv
 import errno
 import hashlib
 import json
@@ -35,7 +34,7 @@ from pathlib import Path
 from PIL import Image
 
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import cache_folder
+from gfnet_pl.files import cache_folder, write_rows
 from gfnet_pl.hand_signs import scene
 from gfnet_pl.hand_signs.drawing import render
 from gfnet_pl.hand_signs.people import DEV, PROPERTIES, UNSEEN, signer
@@ -266,7 +265,7 @@ def _write_signers(folder: Path, sets: dict[str, range], seed: int) -> None:
             clips = [scene.clip_of(seed, number, clip, 16).told for clip in ((1,) if split == "Train" else (1, 2))]
             told.append({"group": name, "set": split, **who, "clips": clips})
     with (folder / SIGNERS).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([["group", *PROPERTIES], *rows])
+        write_rows(file, [["group", *PROPERTIES], *rows])
     (folder / "signers.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
