@@ -29,7 +29,7 @@ from gfnet_pl.export.classifier import TOP, Classifier
 from gfnet_pl.export.enrol import load
 from gfnet_pl.export.predictions import FORMATS, Classified, predictions_table, write_classified, write_heading
 from gfnet_pl.export.runtime import Outputs, Runtime, TorchRuntime, batch_of, channels_first
-from gfnet_pl.files import check_output, growing, part_of
+from gfnet_pl.files import check_output, growing, part_of, refuse_url
 from gfnet_pl.messages import LiveLine, time_left
 from gfnet_pl.run.enrolled import enrolled_file, read_enrolment
 from gfnet_pl.run.folder import PREDICTIONS
@@ -57,9 +57,9 @@ def run_predict(args: list[str]) -> None:
     """
     values = _parsed(args)
     rank, ranks = _share()
-    pictures = find_pictures(values.paths)[rank::ranks]
     classifier, runtimes = _net(values)
     person = _person(values.person, classifier)
+    pictures = find_pictures(values.paths)[rank::ranks]
     if not classifier.calibration.rejections:
         words = "%s has no calibration yet: probabilities are as the net gives them; gfnet test fits it"
         log.warning(words, classifier.file)
@@ -126,6 +126,8 @@ def _parsed(args: list[str]) -> argparse.Namespace:
     values = parser.parse_intermixed_args(words_before)
     if not values.paths:
         raise UserError("gfnet predict: name pictures, folders or globs, as in gfnet predict photo.jpg")
+    for path in values.paths:
+        refuse_url("gfnet predict", path)
     check_range("--top", values.top, least=1)
     check_range("--devices", values.devices, least=1)
     values.format = values.format or ("jsonl" if str(values.out).endswith(".jsonl") else "csv")
