@@ -457,6 +457,18 @@ def test_the_classifier_takes_the_checkpoint_where_the_export_is_of_another(run,
     assert isinstance(Classifier.load(EXPORT).runtime, TorchRuntime)  # without onnxruntime
 
 
+def test_pictures_that_may_not_be_written_to_bring_no_warning():
+    """Those from a pipe are such. PyTorch warns of them once in a process, so no other test would see it."""
+    net = GFNet(image_size=16, patch_size=4, dim=8, depth=1, num_classes=3)
+    images = np.zeros((1, 1, 16, 16), np.uint8)
+    images.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        assert TorchRuntime(Exported(net, Calibration()))(images).logits.shape == (1, 3)
+    finally:
+        torch.set_warn_always(False)
+
+
 def test_an_export_is_used_without_torch_and_lightning(run):
     code = "import sys; from gfnet_pl import Classifier; c = Classifier.load('runs/base/version_0')\n"
     code += "print(c(sys.argv[1]).label); print(*sys.modules)"

@@ -95,7 +95,8 @@ class TorchRuntime:
         import torch
 
         with torch.inference_mode():
-            given = torch.from_numpy(images).to(self.device)
+            # What comes from a pipe may not be written to, and PyTorch would warn of that.
+            given = torch.from_numpy(np.require(images, requirements="W")).to(self.device)
             return Outputs(*(value.cpu().numpy() for value in self.exported(given)))
 
     def on(self, device: str) -> "TorchRuntime":
