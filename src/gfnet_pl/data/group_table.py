@@ -3,11 +3,11 @@
 It never changes what is trained. It is written into the results, so that a report can say for whom a net works.
 """
 
-import csv
 import logging
 from collections.abc import Collection
 from pathlib import Path
 
+from gfnet_pl.data.manifest import users_table
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import read_records
 
@@ -28,23 +28,14 @@ def read_group_table(path: Path) -> Properties:
     """
     without = f"or give --{KEY} null to go without"
     rows: Properties = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for row in read_records(file):
-                if "group" not in row or len(row) < 2:
-                    raise UserError(f"{KEY}: {path} needs a column group and others, and has {','.join(row)}")
-                group = row.pop("group").strip()
-                if group in rows:
-                    raise UserError(f"{KEY}: {path} has the group {group!r} twice; keep one row")
-                rows[group] = {name: value.strip() for name, value in row.items()}
-    except FileNotFoundError:
-        raise UserError(f"{KEY}: {path} does not exist; check the name, {without}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{KEY}: {path} is not UTF-8; save it as CSV in UTF-8") from None
-    except csv.Error as error:
-        raise UserError(f"{KEY}: {path}, {error}; check the commas and quotes") from None
-    except OSError as error:
-        raise UserError(f"{KEY}: {path} cannot be read ({error.strerror}); check the file, {without}") from None
+    with users_table(path, KEY, f", {without}") as file:
+        for row in read_records(file):
+            if "group" not in row or len(row) < 2:
+                raise UserError(f"{KEY}: {path} needs a column group and others, and has {','.join(row)}")
+            group = row.pop("group").strip()
+            if group in rows:
+                raise UserError(f"{KEY}: {path} has the group {group!r} twice; keep one row")
+            rows[group] = {name: value.strip() for name, value in row.items()}
     if not rows:
         raise UserError(f"{KEY}: {path} has no row; give one per group, {without}")
     return rows

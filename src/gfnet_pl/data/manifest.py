@@ -9,10 +9,11 @@ import os
 import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from gfnet_pl.errors import UserError, nearest
 from gfnet_pl.files import read_rows, replacing, write_rows
@@ -88,35 +89,51 @@ def write_manifest(path: Path, pictures: Iterable[Picture]) -> None:
 def _rows(path: Path, key: str, required: Sequence[str]) -> Iterator[tuple[int, str, str, str, str]]:
     """The number of each row's (last) line, its path, label, split and group."""
     known = list(Picture._fields)
+    with users_table(path, key) as file:
+        rows = read_rows(file)
+        _, header = next(rows, (0, []))
+        expected = f"expected {','.join(known)} (needed: {','.join(required)})"
+        for column in header:
+            if column not in known:
+                raise UserError(f"{key}: {path} has a column {column!r}; {expected}{nearest(column, known)}")
+        if len(set(header)) < len(header) or not set(required) <= set(header):
+            raise UserError(f"{key}: {path} has the columns {','.join(header) or '(none)'}; {expected}")
+        absent = [column for column in ("split", "group") if column not in header]
+        defaults = ["train" if column == "split" else "" for column in absent]
+        in_order = itemgetter(*map([*header, *absent].index, known))
+        for line, values in rows:
+            if values and len(values) != len(header):
+                raise UserError(
+                    f"{key}: {path}, line {line}: {len(values)} values for {len(header)} columns; "
+                    "put quotes round a value that holds a comma"
+                )
+            if values:
+                yield (line, *in_order(values + defaults))
+
+
+@contextmanager
+def users_table(path: Path, key: str, otherwise: str = "") -> Iterator[IO[str]]:
+    """Opens a CSV file that a person wrote; what is wrong with it while it is read is one line.
+
+    Args:
+        path: The file.
+        key: The option that names it.
+        otherwise: What else to do if it cannot be had, beginning with a comma.
+
+    Raises:
+        UserError: It is missing, cannot be read, or is no CSV in UTF-8.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = read_rows(file)
-            _, header = next(rows, (0, []))
-            expected = f"expected {','.join(known)} (needed: {','.join(required)})"
-            for column in header:
-                if column not in known:
-                    raise UserError(f"{key}: {path} has a column {column!r}; {expected}{nearest(column, known)}")
-            if len(set(header)) < len(header) or not set(required) <= set(header):
-                raise UserError(f"{key}: {path} has the columns {','.join(header) or '(none)'}; {expected}")
-            absent = [column for column in ("split", "group") if column not in header]
-            defaults = ["train" if column == "split" else "" for column in absent]
-            in_order = itemgetter(*map([*header, *absent].index, known))
-            for line, values in rows:
-                if values and len(values) != len(header):
-                    raise UserError(
-                        f"{key}: {path}, line {line}: {len(values)} values for {len(header)} columns; "
-                        "put quotes round a value that holds a comma"
-                    )
-                if values:
-                    yield (line, *in_order(values + defaults))
+            yield file
     except FileNotFoundError:
-        raise UserError(f"{key}: {path} does not exist; check the name") from None
+        raise UserError(f"{key}: {path} does not exist; check the name{otherwise}") from None
     except UnicodeDecodeError:
         raise UserError(f"{key}: {path} is not UTF-8; save it as CSV in UTF-8") from None
     except csv.Error as error:
-        raise UserError(f"{key}: {path}, {error}; check the quotes") from None
+        raise UserError(f"{key}: {path}, {error}; check the commas and quotes") from None
     except OSError as error:
-        raise UserError(f"{key}: {path} cannot be read ({error.strerror}); check the file") from None
+        raise UserError(f"{key}: {path} cannot be read ({error.strerror}); check the file{otherwise}") from None
 
 
 def outside(folder: Path) -> Callable[[str], str]:

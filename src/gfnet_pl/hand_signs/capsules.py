@@ -142,3 +142,38 @@ def blurred(depth: Floats) -> Floats:
     for i, v in enumerate(w.tolist()):  # one column of each cell at a time: an innermost axis of n is slow
         wide[:, :, i] = tall[:, :-1] * (1 - v) + tall[:, 1:] * v
     return wide.reshape(s, s)
+
+
+def seen_part(behind: Floats, size: int, drift: Iterator[float]) -> Floats:
+    """The part of a wall that a frame shows, (size, size): the camera moves a little."""
+    margin = behind.shape[0] - size
+    left, top = (max(0, min(margin, int((0.5 + next(drift) * 0.1) * margin))) for _ in range(2))
+    return behind[top : top + size, left : left + size]
+
+
+def before(image: Floats, depth: Floats, shade: Floats, tone: float | Floats) -> Floats:
+    """The image with what was drawn before it, (s, s); `shade` is changed.
+
+    Args:
+        image: What is behind.
+        depth: Of the nearest surface, `FAR` where there is none.
+        shade: Cosine between its normal and the light.
+        tone: How light it is.
+    """
+    hit = depth > FAR
+    contact = blurred(depth * hit)
+    contact -= depth
+    np.clip(contact, 0, 0.5, out=contact)
+    shade *= 0.6
+    shade += 0.45
+    shade *= tone
+    shade *= 1 - contact  # darker beside nearer things
+    return np.where(hit, shade, image)
+
+
+def photographed(image: Floats, gain: float, noise: float, stream: np.random.RandomState) -> npt.NDArray[np.uint8]:
+    """What the camera makes of it: (s, s) -> a picture of half the side, with grain of this standard deviation."""
+    rows = image[0::2] + image[1::2]
+    picture = (rows[:, 0::2] + rows[:, 1::2]) * (0.25 * gain)
+    picture += camera_grain(stream, len(picture)) * noise
+    return (picture.clip(0, 1) * 255).astype(np.uint8)

@@ -21,11 +21,12 @@ from gfnet_pl.hand_signs.capsules import (
     FAR,
     OVERSAMPLE,
     Floats,
-    blurred,
-    camera_grain,
+    before,
     clip_drift,
     draw_capsule,
+    photographed,
     random_stream,
+    seen_part,
     wall,
 )
 from gfnet_pl.hand_signs.poses import BONES, CLASSES, KNUCKLES, PALM, POSES, RADII, Capsule, Pose, Vector
@@ -73,17 +74,11 @@ def render(label: str, *, signer: int, frame: int, seed: int = 0, size: int = 96
         raise ValueError(f"size must be a positive multiple of 16, not {size}")
     who, index = _signer(seed, signer, size), CLASSES.index(label)
     drift = clip_drift(random_stream(seed, 1, signer, index), frame)
-    s = size * OVERSAMPLE
-    margin = who.background.shape[0] - s
-    left, top = (max(0, min(margin, int((0.5 + next(drift) * 0.1) * margin))) for _ in range(2))
-    image = who.background[top : top + s, left : left + s]
+    image = seen_part(who.background, size * OVERSAMPLE, drift)
     gain = who.gain * (1 + next(drift) * 0.05)
     if label in POSES:
         image = _over(image, who, POSES[label], drift)
-    rows = image[0::2] + image[1::2]
-    picture = (rows[:, 0::2] + rows[:, 1::2]) * (0.25 * gain)
-    picture += camera_grain(random_stream(seed, 2, signer, index, frame), size) * who.noise
-    return (picture.clip(0, 1) * 255).astype(np.uint8)
+    return photographed(image, gain, who.noise, random_stream(seed, 2, signer, index, frame))
 
 
 @lru_cache(maxsize=8)
@@ -189,12 +184,4 @@ def _over(image: Floats, who: Signer, pose: Pose, drift: Iterator[float]) -> Flo
     depth, shade = np.full((s, s), FAR, np.float32), np.zeros((s, s), np.float32)
     for a, b, radius in _capsules(pose, who, drift):
         draw_capsule(place(a), place(b), radius * who.scale, xs, ys, who.light, depth, shade)
-    hit = depth > FAR
-    contact = blurred(depth * hit)
-    contact -= depth
-    np.clip(contact, 0, 0.5, out=contact)
-    shade *= 0.6
-    shade += 0.45
-    shade *= who.tone
-    shade *= 1 - contact  # darker beside nearer things
-    return np.where(hit, shade, image)
+    return before(image, depth, shade, who.tone)

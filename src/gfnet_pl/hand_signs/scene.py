@@ -15,11 +15,12 @@ from gfnet_pl.hand_signs.capsules import (
     FAR,
     OVERSAMPLE,
     Floats,
-    blurred,
-    camera_grain,
+    before,
     clip_drift,
     draw_capsule,
+    photographed,
     random_stream,
+    seen_part,
     wall,
 )
 from gfnet_pl.hand_signs.letters import LETTERS, Letter, changed, frame_of, hand
@@ -121,19 +122,13 @@ def render(label: str, *, number: int, clip: int, frame: int, seed: int = 0, siz
         raise ValueError(f"out of range: {number=}, {clip=}, {frame=}, {seed=}, {size=}")
     who, where, index = signer(seed, number), clip_of(seed, number, clip, size), CLASSES.index(label)
     drift = clip_drift(random_stream(seed, 6, number, clip, index), frame)
-    s = size * OVERSAMPLE
-    margin = where.wall.shape[0] - s
-    left, top = (max(0, min(margin, int((0.5 + next(drift) * 0.1) * margin))) for _ in range(2))
-    image = where.wall[top : top + s, left : left + s]
+    image = seen_part(where.wall, size * OVERSAMPLE, drift)
     gain = where.gain * (1 + next(drift) * 0.04)
     if label in LETTERS:
         own = random_stream(seed, 7, number, index)  # how this signer forms this letter, in all clips
         letter = changed(LETTERS[label], who.loose, own.standard_normal)
         image = _over(image, who, where, letter, [next(drift) for _ in range(21)])
-    rows = image[0::2] + image[1::2]
-    picture = (rows[:, 0::2] + rows[:, 1::2]) * (0.25 * gain)
-    picture += camera_grain(random_stream(seed, 8, number, clip, index, frame), size) * where.noise
-    return (picture.clip(0, 1) * 255).astype(np.uint8)
+    return photographed(image, gain, where.noise, random_stream(seed, 8, number, clip, index, frame))
 
 
 def _over(image: Floats, who: Signer, where: Clip, letter: Letter, moved: list[float]) -> Floats:
@@ -191,12 +186,5 @@ def _over(image: Floats, who: Signer, where: Clip, letter: Letter, moved: list[f
         for aside in (0.10, -0.10):
             a, b = on_arm(aside * 1.2, begins), on_arm(aside * 1.8, ARM)
             draw_capsule(a, b, 0.26 * who.stoutness, xs, ys, where.light, depth, shade)
-    hit = depth > FAR
-    contact = blurred(depth * hit)
-    contact -= depth
-    np.clip(contact, 0, 0.5, out=contact)
-    shade *= 0.6
-    shade += 0.45
-    shade *= np.where(depth > bare, np.float32(where.sleeve), np.float32(who.skin))
-    shade *= 1 - contact  # darker beside nearer things
-    return np.where(hit, shade, image)
+    tone = np.where(depth > bare, np.float32(where.sleeve), np.float32(who.skin))
+    return before(image, depth, shade, tone)
