@@ -6,7 +6,7 @@
 # make test-minimum   runs the tests with the lowest versions that pyproject.toml allows, in .venv-minimum;
 #                     INSTEAD=torch==2.13.0 replaces a bound: on Linux the lowest torch is a CUDA build of gigabytes
 # make faults    kills, signals, failing disks and random input in loops, and writes their table into docs/reliability.md:
-#                about an hour on two cores; Linux
+#                and says what survived; Linux
 # make runtime   gets the browser's runtime of `gfnet export --page` from npm, which only this needs
 # make constraints    writes the versions in .venv to constraints.txt
 PYTHON ?= python3

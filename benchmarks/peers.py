@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import yaml
+from small_folders import Residual
 from textbook import ViT
 from torch import Tensor, nn
 
@@ -31,23 +32,6 @@ from gfnet_pl.run.results import read_metrics
 WEIGHT_DECAY, WARMUP = 0.05, 0.1
 RATES = {"resnet": 1e-2, "vit": 1e-3}
 STAGES = ((32, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1))  # before, after, stride
-
-
-class Residual(nn.Module):
-    """Two 3 x 3 convolutions and a way round them (He et al., CVPR 2016)."""
-
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.second = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(after) for _ in range(2))
-        self.round = nn.Identity()
-        if stride > 1 or before != after:
-            self.round = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.norms[0](self.first(x)))
-        return torch.relu(self.norms[1](self.second(y)) + self.round(x))
 
 
 class ResNet(nn.Module):

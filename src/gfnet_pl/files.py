@@ -129,7 +129,7 @@ def locked(path: Path) -> Iterator[Path]:
         yield path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
         return
     try:
-        yield path.with_name(f"{path.name}.partial")
+        yield part_of(path)
     finally:
         lock.release()
 
@@ -270,7 +270,7 @@ def replacing(
     Raises:
         OSError: It cannot be written; the error names `path`.
     """
-    partial = partial or path.with_name(f"{path.name}.partial")
+    partial = partial or part_of(path)
     partial.unlink(missing_ok=True)  # of a process that was killed: one that lives on in it must not write into ours
     text: dict[str, str] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
@@ -343,7 +343,7 @@ def growing(path: Path, *, over: bool) -> Iterator[IO[str]]:
 
 
 def part_of(path: Path) -> Path:
-    """The name that a file has in `growing` until it is whole."""
+    """The name that a file has until it is whole."""
     return path.with_name(f"{path.name}.partial")
 
 
@@ -351,7 +351,7 @@ def _linked(path: Path, before: Path | None) -> Path | None:
     """A second name for a file that is about to be replaced. Where there are no such links, it is renamed at once."""
     if before is None or not path.is_file():
         return None
-    link = before.with_name(f"{before.name}.partial")
+    link = part_of(before)
     link.unlink(missing_ok=True)
     try:
         os.link(path, link)

@@ -127,7 +127,7 @@ def _parsed(args: list[str]) -> argparse.Namespace:
     if not values.paths:
         raise UserError("gfnet predict: name pictures, folders or globs, as in gfnet predict photo.jpg")
     for path in values.paths:
-        refuse_url("gfnet predict", path)
+        refuse_url("gfnet predict", path)  # before the net is looked for: another net would not help
     check_range("--top", values.top, least=1)
     check_range("--devices", values.devices, least=1)
     values.format = values.format or ("jsonl" if str(values.out).endswith(".jsonl") else "csv")
