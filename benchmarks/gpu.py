@@ -56,7 +56,7 @@ def table(kind: type[Step], subjects: dict[str, nn.Module], batch_size: int, rou
     # Not those of the compiled net: under the counter, torch.compile would give it up for good.
     operations = {name: flops(net) for name, net in subjects.items() if "compiled" not in name}
     plain = operations["textbook GFNet"]  # a Fourier transform counts as zero operations
-    operations |= {"GFNet": plain, "GFNet, compiled": plain}
+    operations |= {"GFNet": plain, "GFNet, compiled": plain, "GFNet, rfft2": plain}
     modes = {"float32": (False, False), "bf16": (True, False)}
     if device.type == "cuda":
         modes = {"float32": (False, False), "TF32": (False, True), "bf16": (True, False)}
@@ -171,9 +171,12 @@ def main(args: Sequence[str] | None = None) -> None:
     print(f"{name}, torch {torch.__version__}, batch {options.batch_size}")
     torch.manual_seed(0)
     ours, plain, vit = (net.to(device) for net in nets(*options.base, dropout=0.2))
-    compiled = copy.deepcopy(ours)
+    compiled, by_fft = copy.deepcopy(ours), copy.deepcopy(ours)
     compiled.compile(backend=options.backend)
-    subjects = {"GFNet": ours, "GFNet, compiled": compiled} | {NAMES[type(net)]: net for net in (plain, vit)}
+    for block in by_fft.blocks:
+        block.filter.along_width = None
+    subjects = {"GFNet": ours, "GFNet, compiled": compiled, "GFNet, rfft2": by_fft}
+    subjects |= {NAMES[type(net)]: net for net in (plain, vit)}
     for kind, title in ((Step, "Training"), (Inference, "Inference")):
         print(f"\n**{title}**\n\n{table(kind, subjects, options.batch_size, options.rounds)}", flush=True)
     if device == "cpu":

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -194,6 +195,7 @@ def shares(job: Step, calls: int = 1) -> dict[str, float]:
     took = {
         event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
         for event in found.key_averages()
+        if event.device_type == DeviceType.CPU  # a GPU's kernels are listed once more by their own names
     }
     per_image = 1000 * calls * len(job.batch.labels)
     table = {kind: sum(took.pop(key, 0) for key in keys) / per_image for kind, keys in KINDS.items()}
