@@ -28,6 +28,7 @@ from gfnet_pl.export.graph import OPSET, OUTPUTS, Exported, write_onnx
 from gfnet_pl.export.int8 import loss
 from gfnet_pl.export.runtime import OnnxRuntime, Outputs, TorchRuntime, batch_of
 from gfnet_pl.export.vectors import COUNT, Vectors, choose
+from gfnet_pl.files import held
 from gfnet_pl.model.global_filter import MATRIX_MAX_TOKENS
 from gfnet_pl.model.weights import write_weights
 from gfnet_pl.report.enrolment import enrolled
@@ -231,6 +232,19 @@ def test_an_export_that_fails_its_own_check_leaves_the_former_one(run, monkeypat
     assert {file.name: file.read_bytes() for file in EXPORT.iterdir()} == before
     assert main(["export", "--out", "new"]) == 2
     assert not Path("new").exists()
+
+
+def test_of_two_exports_at_once_the_second_says_so_and_touches_nothing(run, same_graph, capsys):
+    before = {path.name: path.read_bytes() for path in EXPORT.iterdir()}
+    (EXPORT / ".partial").mkdir()
+    (EXPORT / ".partial" / "model.onnx").touch()  # what the first has written so far
+    with held(EXPORT / ".lock", ""):
+        assert main(["export"]) == 2
+        assert "another gfnet export writes there; wait for it, or give another --out" in capsys.readouterr().err
+        assert (EXPORT / ".partial" / "model.onnx").exists()
+    assert {path.name: path.read_bytes() for path in EXPORT.iterdir() if path.is_file()} == before
+    assert main(["export", "--max-drop=100"]) == 0
+    assert not {".partial", ".lock"} & {path.name for path in EXPORT.iterdir()}
 
 
 def test_the_card_has_the_figures_of_the_run_and_loads_as_it_says(run, capsys, monkeypatch):

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import QUIET, TINY_NET
 from PIL import Image
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.survey import Survey, survey
+from gfnet_pl.training import plan
 from gfnet_pl.training.plan import make_plan
 
 
@@ -31,6 +33,26 @@ def test_few_pictures_are_drawn_often_enough_for_2000_steps():
     huge = planned(found((10_000,) * 30), **{"trainer.accelerator": "cpu"})
     assert huge["trainer.max_epochs"] == 3
     assert planned(found((2, 2)))["data.epoch_size"] <= 4000
+
+
+def test_on_an_nvidia_gpu_many_pictures_are_kept_there_if_they_fit_and_the_net_is_compiled_if_that_can_be(monkeypatch):
+    many = found((10_000,) * 30, side=96)  # 2.8 GB
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (80e9, 80e9))
+    monkeypatch.setattr(plan, "find_spec", lambda name: name)
+    monkeypatch.setattr(plan.shutil, "which", lambda name: name)
+    chosen = make_plan(many, {"data.root": "there"})
+    assert chosen.settings["model.dim"] == 256
+    assert chosen.settings["data.device_cache"] is True
+    assert chosen.settings["model.compile"] is True
+    assert "compiled" in chosen.reasons[2]
+    assert planned(many, **{"model.compile": False})["model.compile"] is False
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (8e9, 80e9))
+    monkeypatch.setattr(plan.shutil, "which", lambda name: None)
+    assert not {"data.device_cache", "model.compile"} & planned(many).keys()
+    assert not {"data.device_cache", "model.compile"} & planned(many, **{"trainer.accelerator": "cpu"}).keys()
+    assert not {"data.device_cache", "model.compile"} & planned(found()).keys()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,16 @@ def test_a_batch_that_does_not_fit_says_which_does(tiny, monkeypatch, capsys, fi
     assert words in line
 
 
+def test_pictures_that_do_not_fit_a_device_say_so_and_not_that_a_batch_does_not(tiny, monkeypatch, capsys):
+    def to(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    assert main([*tiny, "--data.device_cache=true"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("gfnet: error: data.device_cache: 0.00 GB of pictures do not fit into the memory of cpu; dr")
+
+
 def test_a_cache_that_does_not_fit_the_disk_says_what_it_needs_before_it_begins(tmp_path, monkeypatch):
     write_picture(tmp_path / "a.png", "ant", 0)
     usage = namedtuple("usage", "total used free")

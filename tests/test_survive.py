@@ -221,6 +221,16 @@ def test_a_run_that_is_being_trained_is_not_resumed_by_a_second_command(old_run,
     assert not (RUN / ".lock").exists()
 
 
+def test_two_tests_at_once_do_not_mix_their_results(old_run, capsys):
+    assert main(["test", *QUIET]) == 0
+    before = (RUN / "metrics.json").read_bytes()
+    with held(RUN / "metrics.lock", ""):
+        assert main(["test", *QUIET]) == 2
+    assert "another gfnet test writes its results there at this moment" in capsys.readouterr().err
+    assert (RUN / "metrics.json").read_bytes() == before
+    assert not (RUN / "metrics.lock").exists()
+
+
 def test_a_fit_that_fails_before_it_trains_leaves_no_folder(workplace):
     assert main(["fit", "--config=base.yaml", "--data.root=none"]) == 2
     assert not Path("runs").exists()

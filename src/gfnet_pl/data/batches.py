@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gfnet_pl.data.order import Draw, EpochOrder
+from gfnet_pl.errors import UserError, is_out_of_memory
 
 
 class Batch(NamedTuple):
@@ -50,7 +51,7 @@ class ImageArray(Dataset[Batch]):
         device: torch.device | None = None,
     ) -> None:
         self.images, self.rows, self.labels = images, rows, labels
-        self.copy = None if device is None else torch.from_numpy(images[rows]).to(device)
+        self.copy = None if device is None else _on(device, images[rows])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,6 +67,16 @@ class ImageArray(Dataset[Batch]):
             images = self.copy[torch.from_numpy(draw.images).to(self.copy.device)]
         seeds = None if draw.seeds is None else torch.from_numpy(draw.seeds)
         return Batch(channels_first(images), torch.from_numpy(self.labels[draw.images]), seeds)
+
+
+def _on(device: torch.device, images: npt.NDArray[np.uint8]) -> Tensor:
+    try:
+        return torch.from_numpy(images).to(device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        size = f"{images.nbytes / 1e9:.2f} GB of pictures"
+        raise UserError(f"data.device_cache: {size} do not fit into the memory of {device}; drop it") from None
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -18,7 +18,7 @@ from gfnet_pl.export.graph import Exported, write_onnx
 from gfnet_pl.export.int8 import WAYS, loss, write_int8
 from gfnet_pl.export.speed import SECONDS, speeds
 from gfnet_pl.export.vectors import Vectors
-from gfnet_pl.files import sha256
+from gfnet_pl.files import held, sha256
 from gfnet_pl.model.weights import write_weights
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.export import Export, calibration_digest, intact, read_export, write_export
@@ -140,24 +140,31 @@ def _aside(folder: ExportFolder) -> Iterator[ExportFolder]:
     """A folder in `folder` to write to. Its files are moved up at the end, the record last; after an error they go.
 
     Whoever reads in between finds files that the record does not know, and says so. What others put there stays.
+
+    Raises:
+        UserError: Another process writes there.
     """
-    aside = ExportFolder(folder.path / ".partial")
-    is_new = not folder.path.exists()
-    shutil.rmtree(aside.path, ignore_errors=True)
-    aside.path.mkdir(parents=True)
+    aside, is_new = ExportFolder(folder.path / ".partial"), not folder.path.exists()
+    folder.path.mkdir(parents=True, exist_ok=True)
+    busy = f"{folder.path}: another gfnet export writes there; wait for it, or give another --out"
     try:
-        yield aside
-        written = [file.name for file in aside.path.iterdir()]
-        for name in sorted(written, key=lambda name: name == aside.record.name):
-            os.replace(aside.path / name, folder.path / name)
-        if folder.int8.name not in written:
-            folder.int8.unlink(missing_ok=True)  # of an earlier export
-        is_new = False
+        with held(folder.path / ".lock", busy):
+            try:
+                shutil.rmtree(aside.path, ignore_errors=True)
+                aside.path.mkdir()
+                yield aside
+                written = [file.name for file in aside.path.iterdir()]
+                for name in sorted(written, key=lambda name: name == aside.record.name):
+                    os.replace(aside.path / name, folder.path / name)
+                if folder.int8.name not in written:
+                    folder.int8.unlink(missing_ok=True)  # of an earlier export
+                is_new = False
+            finally:
+                shutil.rmtree(aside.path, ignore_errors=True)
     except OSError as error:  # libraries write here, and ONNX Runtime also into the folder of temporary files
         error.filename = error.filename or f"{folder.path} or {tempfile.gettempdir()}"
         raise
     finally:
-        shutil.rmtree(aside.path, ignore_errors=True)
         if is_new:
             with suppress(OSError):
                 folder.path.rmdir()

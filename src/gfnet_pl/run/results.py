@@ -34,7 +34,7 @@ from gfnet_pl.evaluation.calibration import (
 )
 from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.evaluation.figures import Gap, People, SetFigures, gap, set_figures
-from gfnet_pl.files import flush, read_json, read_records, reading, replacing, sha256, write_rows
+from gfnet_pl.files import flush, held, read_json, read_records, reading, replacing, sha256, write_rows
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, learned_beside, run_of
 from gfnet_pl.run.predictions import likeliest
@@ -312,7 +312,9 @@ def write_results(results: Results) -> RunFolder:
     arrays |= {f"{name}/features": each.features for name, each in results.sets.items()}
     learned = {"means": familiarity.means, "whitening": familiarity.whitening} if familiarity else {}
     arrays |= {f"{_LEARNED}/{name}": array for name, array in learned.items()}
+    busy = f"{run.path}: another gfnet test writes its results there at this moment; run gfnet test again"
     with ExitStack() as files:  # all are written before the first replaces an older one
+        files.enter_context(held(run.metrics.with_suffix(".lock"), busy))
         rows, metrics = (files.enter_context(replacing(file)) for file in (run.predictions, run.metrics))
         outputs = files.enter_context(replacing(run.outputs, "wb"))
         write_rows(rows, [_COLUMNS])

@@ -5,8 +5,10 @@ kept. The plan is written into the run as a config, to be edited and run again.
 """
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -101,11 +103,23 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
     }
     settings |= {"data.epoch_size": drawn} if drawn > training else {}
     settings |= {"data.balanced": True} if _uneven(found) else {}
+    settings |= _on_nvidia(found, images["image_size"]) if large else {}
     settings |= _seen_as(found) | kept
     settings |= {f"data.augment.{key}": value for key, value in _AUGMENT.items()}
     settings |= {"data.folds": folds} if (folds := said.get("data.folds")) else {}
     settings |= {key: said[key] for key in settings if key in said and key != "data.root"}
     return Plan(settings, _reasons(found, settings, training=training, gpu=gpu))
+
+
+def _on_nvidia(found: Survey, size: Any) -> dict[str, Any]:  # noqa: ANN401  (a side, or height and width)
+    """What makes the study's net faster on an NVIDIA GPU (docs/performance.md), where this one can do it."""
+    if not torch.cuda.is_available():
+        return {}
+    height, width = (size, size) if isinstance(size, int) else size
+    needed = found.pictures * height * width * (3 if found.colour else 1)
+    settings = {"data.device_cache": True} if needed < torch.cuda.mem_get_info()[0] / 4 else {}
+    compiler = find_spec("triton") and (shutil.which("cc") or shutil.which("gcc"))
+    return settings | ({"model.compile": True} if compiler else {})
 
 
 def _images(found: Survey, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +175,8 @@ def _reasons(found: Survey, settings: Mapping[str, Any], *, training: int, gpu: 
         f"pictures become {side}{shape}, in patches of {settings['model.patch_size']}",
         f"training: {epochs} epochs of {-(-drawn // batch):,} steps of {batch}, each picture "
         f"{epochs * drawn / training:,.0f} times, on {'the GPU' if gpu else 'the CPU'}"
-        + (", all classes equally often" if settings.get("data.balanced") else ""),
+        + (", all classes equally often" if settings.get("data.balanced") else "")
+        + (", compiled (a minute before the first step)" if settings.get("model.compile") else ""),
         f"augmentation: {', '.join(key for key in _AUGMENT)}; no mirror image, which may be another class",
         _kept_words(found, settings),
         *([_OTHER_TOOL] if counts[len(counts) // 2] < _FEW_PER_CLASS else []),
