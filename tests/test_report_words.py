@@ -21,6 +21,7 @@ from gfnet_pl.report.words import (
     second_sentences,
 )
 from gfnet_pl.run.facts import checkpoint_words
+from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.learning_curve import LearningCurve
 from gfnet_pl.run.results import Results, SetResults
 
@@ -59,7 +60,7 @@ def a_run(sets, known=(), curve=(), epochs=3, settings=None, name="best.ckpt", l
         sessions=[],
         learning_curve=learned,
         training_counts=dict(zip(CLASSES, counts, strict=True)),
-        folder=SimpleNamespace(path=Path("runs/x/version_0")),
+        folder=RunFolder(Path("runs/x/version_0")),
     )
 
 
@@ -162,6 +163,8 @@ def test_the_next_step_follows_from_the_figures():
     fallen = {"val": outputs("val", "uvwxyz"), "unseen": outputs("unseen", "abcdef", wrong)}
     people = "What would help most: pictures of more people in training"
     assert steps(a_run(fallen, known=["val"], settings=plain))[0] == "Vary the training pictures"
+    vary, *_ = next_steps(a_run(fallen, known=["val"], settings=plain), WITHOUT_PICTURES)
+    assert vary.command == "gfnet fit --config runs/x/version_0/config.yaml --config robust.yaml"  # its net and data
     assert steps(a_run(fallen, known=["val"], settings=robust))[0] == people
     rising, flat = [0.2, 0.4, 0.6, 0.7], [0.2, 0.6, 0.7, 0.7]
     good = {"val": NEW["val"], "unseen": NEW["val"]}

@@ -72,9 +72,7 @@ def _vary(run: Run) -> list[Step]:
     if augmented or not (gap := _wide_gap(run)):
         return []
     why = f"Accuracy falls by {100 * gap.difference:.0f} points on people it has not seen."
-    return [
-        Step("Vary the training pictures", why, "gfnet fit --config base.yaml --config quick.yaml --config robust.yaml")
-    ]
+    return [Step("Vary the training pictures", why, f"gfnet fit --config {run.folder.config} --config robust.yaml")]
 
 
 def _helps_most(run: Run, analysis: Analysis) -> list[Step]:
