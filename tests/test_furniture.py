@@ -71,7 +71,7 @@ def test_the_readme_s_commands_are_understood(workplace, line, monkeypatch, caps
         assert main([command, *options]) == 0
     else:
         assert main([command, *options]) == 2
-        missing = "DIR is not a folder" if command == "audit" else "no run in ./runs yet"
+        missing = {"audit": "DIR is not a folder", "sweep": "no file FILE"}.get(command, "no run in ./runs yet")
         assert missing in capsys.readouterr().err
 
 

@@ -7,6 +7,7 @@ from jsonargparse import ArgumentParser
 
 from gfnet_pl.cli import COMMANDS, main
 from gfnet_pl.help import HELP, OF_COMMAND
+from gfnet_pl.training import sweep
 from gfnet_pl.training.lightning_cli import GFNetCLI
 
 
@@ -33,8 +34,11 @@ def test_help_of_a_command_is_short_and_true(command, parsers, capsys):
     assert capsys.readouterr().out == text
     assert len(text.splitlines()) <= 40
     assert max(map(len, text.splitlines())) <= 80
-    parser: ArgumentParser = parsers[command]
-    defaults = dict(parser.get_defaults().items())
+    if command == "sweep":
+        defaults = {action.dest: action.default for action in sweep._parser()._actions}
+    else:
+        parser: ArgumentParser = parsers[command]
+        defaults = dict(parser.get_defaults().items())
     options = re.findall(r"--([a-z_.]+)", text)
     assert len(options) > 4
     assert set(options) - {"help", "help-all", "help-", "config"} <= defaults.keys()
@@ -43,7 +47,7 @@ def test_help_of_a_command_is_short_and_true(command, parsers, capsys):
         if said != "all":
             assert str(defaults[option]).lower() in (said, f"{said}.0"), option
             checked += 1
-    assert checked >= {"fit": 14}.get(command, 0)
+    assert checked >= {"fit": 14, "sweep": 3}.get(command, 0)
 
 
 def test_all_of_the_help_says_our_defaults_only(parsers):

@@ -19,7 +19,7 @@ TRAINER_COMMANDS = ("fit", "validate", "test")
 _IN_PACKAGE = Path(__file__).parent / "configs"
 _IN_CHECKOUT = Path(__file__).parents[2] / "configs"
 _GROUPS = ("--trainer", "--model", "--data", "--tf32", "--data.augment")  # each takes a file, or settings in braces
-COMMANDS = (*TRAINER_COMMANDS, "predict", "enrol", "report", "export", "curve", "runs", "audit", "hand-signs")
+COMMANDS = (*TRAINER_COMMANDS, "predict", "enrol", "report", "export", "curve", "sweep", "runs", "audit", "hand-signs")
 _RECIPE = ("base.yaml", "quick.yaml", "robust.yaml")
 _ROOT = "--data.root"
 _WITHOUT_VALUE = ("-h", "--help", "--help-all", "--print_config")
@@ -120,6 +120,11 @@ def _run(args: list[str]) -> int:
         from gfnet_pl.training.curve import run_curve
 
         run_curve(_at_home(args[1:]))
+        return 0
+    if command == "sweep":
+        from gfnet_pl.training.sweep import run_sweep
+
+        run_sweep(_with_paths(_with_recipe(_with_folder(["fit", *args[1:]])))[1:], args[1:])
         return 0
     from gfnet_pl.training.lightning_cli import run_trainer
 

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -99,7 +99,7 @@ def refuse_url(key: str, name: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[Path]:
+def locked(path: Path, waiting: str = "cache: waiting for another run that builds") -> Iterator[Path]:
     """Holds the lock beside `path`; the system frees it when the process ends, however it ends.
 
     Some network file systems have no locks. There, one line says so, and nobody waits: two processes may do the same
@@ -107,6 +107,7 @@ def locked(path: Path) -> Iterator[Path]:
 
     Args:
         path: The file or folder that is about to be replaced.
+        waiting: What to say, before the path, while another process holds the lock.
 
     Yields:
         The name beside `path` under which to write what will replace it.
@@ -119,7 +120,7 @@ def locked(path: Path) -> Iterator[Path]:
         lock.acquire(blocking=False)
     except Timeout:
         if _can_lock(path.parent):
-            log.info("cache: waiting for another run that builds %s", path)
+            log.info("%s %s", waiting, path)
             lock.acquire()
     except (OSError, NotImplementedError) as error:
         if not isinstance(error, NotImplementedError) and error.errno not in _NO_LOCKS:
@@ -370,6 +371,25 @@ def _flush_folder(folder: Path) -> None:
                 os.fsync(opened)
             finally:
                 os.close(opened)
+
+
+def settings_text(settings: Mapping[str, Any], head: Iterable[str]) -> str:
+    """The text of a config.
+
+    Args:
+        settings: By dotted key.
+        head: Lines to begin it with, as comments.
+    """
+    import yaml  # type: ignore[import-untyped]  # here, because help needs none
+
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return "".join(f"# {line}\n" for line in head) + str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
 
 def write_rows(file: IO[str], rows: Iterable[Iterable[object]]) -> None:

@@ -23,6 +23,7 @@ Train a Global Filter Network on a folder of pictures in class folders.
   gfnet report                              one page: how good, and why it errs
   gfnet export                              ONNX files for other programs
   gfnet curve                               would more pictures help?
+  gfnet sweep --space FILE                  find better settings
   gfnet runs                                list the runs in ./runs
   gfnet audit DIR                           what a folder holds, what splits leak
   gfnet hand-signs --out DIR                write synthetic data of any size
@@ -104,7 +105,28 @@ Scores a checkpoint on its run's validation set, and writes nothing.
 All options: gfnet validate --help-all
 """
 
-OF_COMMAND = {"fit": _FIT, "test": _TEST, "validate": _VALIDATE}
+_SWEEP = """usage: gfnet sweep [DIR] --space FILE [--config FILE]… [--OPTION VALUE]…
+
+Tries settings: many trainings, each a run in runs/STAGE, proposed by Optuna;
+hopeless ones end early. The same command, given again, goes on where a sweep
+was stopped, and given in several terminals or on several machines with one
+file system, shares it. All other options are those of gfnet fit.
+
+  --space FILE                 YAML: what to try for each key
+  --trials N                   in all (20)
+  --minutes N                  begin no trial later than that
+  --objective X                val: right validation pictures (val)
+                               mean or worst: over groups that are not trained
+                               on, the mean of their shares, or the lowest
+  --stage NAME                 of the sweep and its runs (sweep)
+
+A space, for example:
+  model.lr: {low: 1.0e-3, high: 1.0e-2, log: true}
+  model.depth: {low: 2, high: 6, step: 2}
+  data.augment.flip: [0.0, 0.5]
+"""
+
+OF_COMMAND = {"fit": _FIT, "sweep": _SWEEP, "test": _TEST, "validate": _VALIDATE}
 
 _OURS = {  # where Lightning's words are not true of this command
     "seed_everything": "Seed of weights, splits, order and augmentation; true draws one.",

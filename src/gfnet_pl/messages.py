@@ -80,11 +80,11 @@ def messages() -> Iterator[None]:
 
 
 @contextmanager
-def quiet(*names: str) -> Iterator[None]:
-    """Hides the log lines of other packages, except their warnings; they must have been imported."""
+def quiet(*names: str, warnings: bool = True) -> Iterator[None]:
+    """Hides the log lines of packages, except their warnings if these are to be shown; they must have been imported."""
     with ExitStack() as stack:
         for name in names:
-            stack.enter_context(_at_level(logging.WARNING, name))
+            stack.enter_context(_at_level(logging.WARNING if warnings else logging.ERROR, name))
         yield
 
 

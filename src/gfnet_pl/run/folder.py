@@ -23,6 +23,7 @@ PREVIOUS = "last.prev.ckpt"  # the last.ckpt before; it takes its place if that 
 CONFIG = "config.yaml"
 PREDICTIONS = "predictions.csv"
 CURVE = "curve"  # the stage of the nets that `gfnet curve` trains
+JOURNAL = "sweep.journal"  # in the folder of a stage whose nets `gfnet sweep` trains
 _CHECKPOINTS = "checkpoints"
 _DEVICES = re.compile("con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)  # no folder can have these names on Windows
 
@@ -48,9 +49,9 @@ class RunFolder:
         return self.path.absolute().parent.name
 
     @property
-    def is_smaller_net(self) -> bool:
-        """Whether it is one of the nets that `gfnet curve` trains on fewer pictures: no command takes it by itself."""
-        return self.stage == CURVE
+    def is_trial(self) -> bool:
+        """Whether `gfnet curve` or `gfnet sweep` trained it, to be compared: no command takes it by itself."""
+        return self.stage == CURVE or (self.path.parent / JOURNAL).is_file()
 
     @property
     def config(self) -> Path:
@@ -290,7 +291,7 @@ def all_runs() -> list[RunFolder]:
 
 
 def newest_run() -> RunFolder:
-    """The run that was trained last, whether or not it has a checkpoint; one of the stage `curve` if there is no other.
+    """The run that was trained last, with or without a checkpoint; a trial if there is no other.
 
     Raises:
         UserError: There is no run yet.
@@ -299,7 +300,7 @@ def newest_run() -> RunFolder:
         raise UserError(
             f"no run in ./{RUNS} yet: train one with gfnet fit --config base.yaml, or give --ckpt_path FILE"
         )
-    return next((run for run in found if not run.is_smaller_net), found[0])
+    return next((run for run in found if not run.is_trial), found[0])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -68,12 +68,13 @@ from gfnet_pl.training.warm_start import (
 log = logging.getLogger(__name__)
 
 
-def run_trainer(args: list[str], command: list[str]) -> RunFolder | None:
+def run_trainer(args: list[str], command: list[str], callbacks: Sequence[Callback] = ()) -> RunFolder | None:
     """Runs one of the trainer's subcommands.
 
     Args:
         args: The subcommand and its options, with configs as paths.
         command: The subcommand and its options as the user wrote them, for the run's record.
+        callbacks: Further callbacks for the trainer.
 
     Returns:
         The run that was trained, if one was.
@@ -95,7 +96,7 @@ def run_trainer(args: list[str], command: list[str]) -> RunFolder | None:
             observe_first()
         try:
             with quiet("lightning.pytorch", "lightning.fabric"):  # seeds, accelerators, other products
-                cli = GFNetCLI(args, command, stop, stack)
+                cli = GFNetCLI(args, command, stop, stack, callbacks)
                 if cli.in_folds:
                     if cli.precision:
                         log.info("%s", cli.precision)
@@ -127,8 +128,15 @@ def run_trainer(args: list[str], command: list[str]) -> RunFolder | None:
 class GFNetCLI(LightningCLI):
     """LightningCLI for GFNetClassifier and ImageDataModule."""
 
-    def __init__(self, args: list[str], command: list[str], stop: Stop, stack: ExitStack) -> None:
-        self.command, self.stop, self.stack = command, stop, stack
+    def __init__(
+        self,
+        args: list[str],
+        command: list[str],
+        stop: Stop,
+        stack: ExitStack,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.command, self.stop, self.stack, self.further = command, stop, stack, callbacks
         self.checkpoint: Checkpoint | None = None
         self.other_data = False  # whether the command is given other data than those of the checkpoint's run
         self.stage = "base"
@@ -334,7 +342,7 @@ class GFNetCLI(LightningCLI):
         else:
             kwargs["enable_checkpointing"] = False
             callbacks += [self.outputs]
-        self.trainer_defaults["callbacks"] = callbacks
+        self.trainer_defaults["callbacks"] = [*callbacks, *self.further]
         if settings["logger"] in (None, True):
             kwargs["logger"] = self._logger()
         trainer = super().instantiate_trainer(**kwargs)

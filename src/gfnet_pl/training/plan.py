@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import yaml  # type: ignore[import-untyped]
 
 from gfnet_pl.data.survey import Survey
+from gfnet_pl.files import settings_text
 
 AUTO = "auto"  # of a run whose settings were planned
 
@@ -63,16 +63,8 @@ class Plan:
 
     def config(self) -> str:
         """The text of a config with these settings, headed by the reasons."""
-        tree: dict[str, Any] = {}
-        for key, value in self.settings.items():
-            *sections, name = key.split(".")
-            place = tree
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[name] = value
-        head = ["What gfnet fit chose for these pictures. Edit a copy of this, and run it: gfnet fit --config FILE"]
-        lines = [f"# {line}" for line in [*head, *self.reasons]]
-        return "\n".join(lines) + "\n" + str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+        head = "What gfnet fit chose for these pictures. Edit a copy of this, and run it: gfnet fit --config FILE"
+        return settings_text(self.settings, [head, *self.reasons])
 
 
 def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:

@@ -164,7 +164,7 @@ class Progress(ProgressBar):
         if not stopped and not trainer.is_last_batch:  # by max_steps or max_time
             stopped, ends = True, f"stopped after step {trainer.global_step}, within epoch {epochs}"
         self._say(f"{ends}, {spent}; run: {self._run.path if self._run else 'not kept'}")
-        if self._run is None or self._run.is_smaller_net or told:
+        if self._run is None or self._run.is_trial or told:
             return
         if stopped and self._run.checkpoint(LAST).is_file():
             self._say("next: gfnet fit --ckpt_path last.ckpt goes on with it")
