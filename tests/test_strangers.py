@@ -1,6 +1,8 @@
 """What somebody else made executes nothing: checkpoints, configs, splits, names, pictures. docs/reliability.md."""
 
 import csv
+import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -110,6 +112,97 @@ def test_weights_that_are_larger_than_their_file_are_refused(theirs):
     torch.save(theirs, LAST)
     with pytest.raises(UserError, match="its weights are larger than the file"):
         Checkpoint.load(LAST)
+
+
+class Bomb:
+    """What `pickle` runs when it reads this."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("executed"),)
+
+
+def hostile(name):
+    """Replaces a file of the run by one that somebody made to do harm."""
+    evil = "<script>alert(1)</script>\x1b]0;owned\x07"
+    file = RUN / name
+    if file.suffix == ".ckpt":
+        torch.save({"state_dict": Bomb(), "gfnet_pl": Bomb()}, file)
+    elif name in ("splits.csv", "predictions.csv"):
+        with file.open(newline="") as text:
+            header, first, *rows = csv.reader(text)
+        places = ["../secret.png", str(Path("secret.png").absolute()), "link/secret.png", "Train/../../secret.png"]
+        bad = [
+            [place if column == "path" else value for column, value in zip(header, first, strict=True)]
+            for place in places
+        ]
+        with file.open("w", newline="") as text:
+            csv.writer(text).writerows([header, *bad, *rows])
+    elif name == "config.yaml":
+        file.write_text(
+            f"trainer: {{callbacks: [{{class_path: evil.Evil}}], logger: {{class_path: evil.Evil}}}}\n# {evil}"
+        )
+    elif name == "outputs.npz":
+        np.savez(file, **{"val/logits": np.array([Bomb()], object), "../../executed": np.zeros(3)})
+    elif name == "export/export.json":
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"files": {"../../../secret.png": {"bytes": 1, "sha256": "0"}}, "checkpoint": evil}))
+        (file.parent / "model.onnx").write_bytes(b"\x08\x07" + b"\xff" * 4096)
+    elif name == "run.json":
+        file.write_text(json.dumps([{"command": evil, "folder": "../..", "stage": "../../executed", "started": evil}]))
+    elif name == "metrics.json":
+        found = json.loads(file.read_text())
+        found["checkpoint"]["path"], found["source"], found["root"] = "../../secret.png", evil, "../.."
+        found["classes"] = [evil, *found["classes"][1:]]
+        file.write_text(json.dumps(found))
+    else:
+        file.write_bytes(b"\x80\x04" + b"\x00" * 64)
+
+
+COMMANDS = (
+    *("test", "validate", "report", "export", "curve", "runs", "predict pictures/Train/ant/00.png"),
+    *("enrol --pictures pictures/Train", "fit --stage=base --ckpt_path=last.ckpt --trainer.max_epochs=3"),
+    *(f"fit --config={RUN}/config.yaml --trainer.max_epochs=1", "audit pictures"),
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+            "config.yaml",
+            "splits.csv",
+            "predictions.csv",
+            "outputs.npz",
+        ),
+        *(
+            "metrics.json",
+            "run.json",
+            "export/export.json",
+            "filters.npz",
+            "losses.csv",
+            "checkpoints/best.calibration.json",
+        ),
+    ],
+)
+def test_no_command_is_led_astray_by_a_file_of_a_strangers_run(theirs, capsys, name):
+    Path("secret.png").write_bytes(b"secret")
+    Path("pictures/link").symlink_to(".", target_is_directory=True) if os.name == "posix" else None
+    assert main(["test", *QUIET]) == 0
+    outside = {
+        path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and RUN.parent not in path.parents
+    }
+    hostile(name)
+    for command in COMMANDS:
+        options = QUIET if command.startswith(("fit", "test", "validate")) else []
+        assert main([*command.split(), *options]) in (0, 2), command
+        said = "".join(capsys.readouterr())
+        assert "Traceback" not in said, command
+        assert "\x1b]" not in said, command
+    assert {path: path.read_bytes() for path in outside} == outside
+    if (page := RUN / "report.html").is_file():
+        assert "<script>alert" not in page.read_text(encoding="utf-8")
 
 
 def test_no_cell_of_a_csv_file_is_a_formula_and_every_text_comes_back(tmp_path):
