@@ -2,6 +2,7 @@
 #             says whether the result is as expected
 # make notebooks   runs the notebooks and renders them into docs/notebooks (not 00: it is for your own pictures)
 # make bench  measures the speed against the textbook net and writes docs/performance.md, in 10 minutes on two cores
+# make fashion-mnist   trains on real pictures, Fashion-MNIST, and tests the net; FASHION=DIR is where its four files are
 # make test   sets up, checks style and types, runs the tests
 # make test-minimum   runs the tests with the lowest versions that pyproject.toml allows, in .venv-minimum;
 #                     INSTEAD=torch==2.13.0 replaces a bound: on Linux the lowest torch is a CUDA build of gigabytes
@@ -14,7 +15,7 @@ BIN := .venv/bin
 MINIMUM := .venv-minimum
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist worksteal # each test runs on one thread
 
-.PHONY: setup fit notebooks bench test test-minimum faults runtime constraints
+.PHONY: setup fit fashion-mnist notebooks bench test test-minimum faults runtime constraints
 
 setup: $(BIN)/gfnet
 
@@ -31,6 +32,15 @@ fit: setup
 	$(BIN)/gfnet report
 	$(BIN)/python benchmarks/seeds.py check
 	@echo "try it before a webcam, and use it elsewhere: $(BIN)/gfnet export --page (docs/export.md)"
+
+FASHION ?= /usr/share/datasets/fashion-mnist
+
+fashion-mnist: setup
+	@test -d $(FASHION) || { echo "$(FASHION) is no folder: on Debian and Ubuntu, apt-get install dataset-fashion-mnist"; \
+		echo "elsewhere, make fashion-mnist FASHION=DIR, with train-images-idx3-ubyte.gz and the other three in DIR"; exit 2; }
+	$(BIN)/gfnet fit --config fashion-mnist.yaml --data.root $(FASHION)
+	$(BIN)/gfnet test
+	$(BIN)/gfnet report
 
 notebooks: setup
 	rm -rf docs/notebooks/*_files

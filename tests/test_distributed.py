@@ -2,8 +2,11 @@
 
 import csv
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +90,49 @@ def test_processes_together_train_as_one_with_their_batches_together(tiny):
     for name, value in losses["one"].items():
         torch.testing.assert_close(losses["three"][name], value, rtol=1e-3, atol=1e-4, msg=name)
         torch.testing.assert_close(losses["three_in_parts"][name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the second agent finds the first one by Linux's loopback device")
+def test_torchrun_brings_a_lost_process_back_and_the_run_ends_as_if_nothing_had_happened(tiny):
+    """Two agents of torchrun, as on two machines, by the script of docs/several-machines.md."""
+    last = Path("runs/base/version_0/checkpoints/last.ckpt")
+    epochs, script = 12, Path("train.sh")
+    script.write_text(
+        f'set -e; echo $RANK $$ >> started; [ -f {last} ] && set -- "$@" --ckpt_path {last}\n'
+        f'exec {sys.executable} -m gfnet_pl "$@"\n'
+    )
+    ours = [*tiny, f"--trainer.max_epochs={epochs}", "--trainer.strategy=ddp", "--model.dropout=0.2"]
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    agent = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=2"]
+    agent += ["--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=x", "--local-addr=localhost"]
+    command = ["--no-python", "sh", str(script), *ours, "--trainer.num_nodes=2", "--trainer.devices=1"]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    agents = [
+        subprocess.Popen([*agent, f"--rdzv-conf=is_host={host}", *command], env=environment, stderr=subprocess.DEVNULL)
+        for host in (1, 0)
+    ]
+    try:
+        until = time.monotonic() + 100
+        while not last.is_file() and time.monotonic() < until:
+            time.sleep(0.05)
+        ranks = dict(line.split() for line in Path("started").read_text().splitlines())
+        os.kill(int(ranks["1"]), signal.SIGKILL)
+        assert [each.wait(timeout=100) for each in agents] == [0, 0]
+    finally:
+        for each in agents:
+            each.kill()
+    assert len(Path("started").read_text().splitlines()) == 4  # both came back once
+    several = ["--trainer.devices=2", "--stage=uninterrupted"]
+    done = subprocess.run([GFNET, *ours, *several], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    one, other = (
+        torch.load(f"runs/{stage}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for stage in ("base", "uninterrupted")
+    )
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
 
 
 @pytest.mark.parametrize(("part", "what"), [(None, None), (1, "pictures or splits"), (2, "pixels")])
