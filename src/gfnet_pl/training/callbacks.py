@@ -110,4 +110,5 @@ class Throughput(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._images:
-            pl_module.log("train/images_per_second", trainer.world_size * self._images / self._seconds)
+            of_all = trainer.world_size * self._images / self._seconds
+            pl_module.log("train/images_per_second", of_all, sync_dist=True)
