@@ -20,6 +20,7 @@ import numpy as np
 import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from rich.console import Console
 from rich.table import Table
 
@@ -337,11 +338,16 @@ def _drawn(trials: Sequence[Tried], objective: str, logarithmic: Set[str]) -> Fi
             at = [str(each) for each in at]
         for state, look in (("complete", {"color": "#2166ac"}), ("pruned", {"color": "#b0b0b0", "marker": "x"})):
             chosen = [place for place, each in enumerate(known) if each.state == state]
+            if not chosen:
+                continue
             points = [at[place] for place in chosen], [100 * (known[place].value or 0.0) for place in chosen]
             axis.scatter(*points, label=state, **look)
         axis.set_xlabel(name)
         if name in logarithmic:
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter("")
     complete = [(each.number, 100 * (each.value or 0.0)) for each in known if each.state == "complete"]
     if complete:
         numbers, values = zip(*complete, strict=True)
