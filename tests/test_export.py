@@ -28,7 +28,7 @@ from gfnet_pl.export.graph import OPSET, OUTPUTS, Exported, write_onnx
 from gfnet_pl.export.int8 import loss
 from gfnet_pl.export.runtime import OnnxRuntime, Outputs, TorchRuntime, batch_of
 from gfnet_pl.export.vectors import COUNT, Vectors, choose
-from gfnet_pl.files import held
+from gfnet_pl.locks import held
 from gfnet_pl.model.global_filter import MATRIX_MAX_TOKENS
 from gfnet_pl.model.weights import write_weights
 from gfnet_pl.report.enrolment import enrolled

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 import gfnet_pl
-from gfnet_pl.files import replacing, write_rows
+from gfnet_pl.files import replacing
+from gfnet_pl.tables import write_rows
 
 
 @pytest.mark.parametrize(("mode", "content"), [("w", "a\r\nä\n"), ("wb", b"\x00\n")])
@@ -48,4 +49,4 @@ def test_every_text_comes_back_from_a_csv_file(tmp_path):
 def test_only_one_place_writes_csv():
     """Python's own writer leaves a carriage return bare, and the reader then ends the line there."""
     sources = Path(gfnet_pl.__file__).parent.rglob("*.py")
-    assert [path.name for path in sources if "csv.writer(" in path.read_text("utf-8")] == ["files.py"]
+    assert [path.name for path in sources if "csv.writer(" in path.read_text("utf-8")] == ["tables.py"]

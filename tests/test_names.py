@@ -16,12 +16,12 @@ from gfnet_pl.cli import main
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.export.classifier import Prediction
 from gfnet_pl.export.predictions import Classified, predictions_table
-from gfnet_pl.files import read_records
 from gfnet_pl.messages import printable
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.losses import read_losses
 from gfnet_pl.run.run import read_run
+from gfnet_pl.tables import read_records
 
 # As YAML, CSV, HTML, a terminal and TensorBoard could misread them. No file is called so: on Windows it could not be.
 NAMES = ["nan", "null", "true", "01", "1e3", 'quo"te', "com,ma", "li\nne", "retur\rn", "a:b c", "=1+1", "</script>"]

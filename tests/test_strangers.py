@@ -19,8 +19,9 @@ from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.collection import collect
 from gfnet_pl.data.manifest import read_manifest, write_manifest
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import read_rows, replacing, write_rows
+from gfnet_pl.files import replacing
 from gfnet_pl.run.checkpoint import Checkpoint
+from gfnet_pl.tables import read_rows, write_rows
 
 OLD = Path(__file__).parent / "old_run"
 RUN = Path("runs/base/version_0")

@@ -15,7 +15,8 @@ from conftest import QUIET
 
 from gfnet_pl.cli import main
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import held, replacing
+from gfnet_pl.files import replacing
+from gfnet_pl.locks import held
 from gfnet_pl.run import folder
 from gfnet_pl.run.checkpoint import Checkpoint, read_content
 from gfnet_pl.run.folder import RunFolder, claimed

@@ -16,7 +16,7 @@ from conftest import QUIET, TINY_NET
 from gfnet_pl.cli import main
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import held
+from gfnet_pl.locks import held
 from gfnet_pl.run.folder import RunFolder, newest_run
 from gfnet_pl.run.results import SetResults
 from gfnet_pl.training import sweep

@@ -19,7 +19,7 @@ from gfnet_pl.cli import main
 from gfnet_pl.data.cache import cached_images
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import locked
+from gfnet_pl.locks import locked
 from gfnet_pl.run.folder import new_run, run_of
 
 SOURCE = Path(__file__).parents[1] / "src" / "gfnet_pl"

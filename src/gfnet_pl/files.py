@@ -1,14 +1,11 @@
-"""Files that are always replaced as a whole, locks, paths, and the folder for files that can be made again."""
+"""Files that are always replaced as a whole, paths, and the folder for files that can be made again."""
 
 import csv
-import errno
 import hashlib
 import json
-import logging
 import math
 import os
 import re
-import secrets
 import shutil
 import zipfile
 import zlib
@@ -19,11 +16,6 @@ from typing import IO, Any
 
 from gfnet_pl.errors import UserError, one_line
 
-log = logging.getLogger(__name__)
-
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL}  # of flock
-# What a spreadsheet takes for a formula: a text that begins so, but not a sign alone, nor a number.
-_FORMULA = re.compile(r"'*(?:[=@\t\r\n].|[+-](?![\d.,]*\Z))", re.DOTALL)
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # Path makes one slash of two; "C:/" is no scheme
 
 
@@ -98,57 +90,6 @@ def refuse_url(key: str, name: str | os.PathLike[str]) -> None:
         raise UserError(f"{key}: {text} is a URL, and gfnet downloads nothing; download it, and give its path here")
 
 
-@contextmanager
-def locked(path: Path, waiting: str = "cache: waiting for another run that builds") -> Iterator[Path]:
-    """Holds the lock beside `path`; the system frees it when the process ends, however it ends.
-
-    Some network file systems have no locks. There, one line says so, and nobody waits: two processes may do the same
-    work at once, each under another name.
-
-    Args:
-        path: The file or folder that is about to be replaced.
-        waiting: What to say, before the path, while another process holds the lock.
-
-    Yields:
-        The name beside `path` under which to write what will replace it.
-    """
-    from filelock import FileLock, Timeout  # here, because `gfnet --help` locks nothing
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        if _can_lock(path.parent):
-            log.info("%s %s", waiting, path)
-            lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        if not isinstance(error, NotImplementedError) and error.errno not in _NO_LOCKS:
-            raise
-    if not lock.is_locked:
-        log.warning("%s: its file system has no locks: runs that begin at once do the same work", path.parent)
-        yield path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-        return
-    try:
-        yield part_of(path)
-    finally:
-        lock.release()
-
-
-def _can_lock(folder: Path) -> bool:
-    """Whether a lock that nobody else can hold is given: older versions of filelock take any failure for a held one."""
-    from filelock import FileLock
-
-    probe = folder / f".{secrets.token_hex(8)}.lock"
-    try:
-        with FileLock(probe, blocking=False):
-            return True
-    except OSError:
-        return False
-    finally:
-        probe.unlink(missing_ok=True)
-
-
 def sha256(file: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with file.open("rb") as opened:
@@ -207,38 +148,6 @@ def reading(path: Path, then: str) -> Iterator[None]:
         if "allow_pickle" in reason:  # NumPy's advice on what is no array: nobody should follow it
             reason = "it holds no plain arrays"
         raise UserError(f"{path} cannot be read ({reason}); {then}") from None
-
-
-@contextmanager
-def held(lock: Path, otherwise: str) -> Iterator[None]:
-    """Holds a lock that one process at a time can have. The system frees it when the process ends, however it ends.
-
-    Where the file system has no locks, nothing is held.
-
-    Args:
-        lock: The lock's file, which is removed in the end. Its folder must exist.
-        otherwise: What to say where another process holds it.
-
-    Raises:
-        UserError: Another process holds it.
-    """
-    from filelock import FileLock, Timeout  # here, because `gfnet --help` locks nothing
-
-    file = FileLock(lock)
-    try:
-        file.acquire(blocking=False)
-    except Timeout:
-        if _can_lock(lock.parent):
-            raise UserError(otherwise) from None
-    except (OSError, NotImplementedError) as error:
-        if not isinstance(error, NotImplementedError) and error.errno not in _NO_LOCKS:
-            raise
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows removes no file that is open
-            lock.unlink()
-        file.release()
 
 
 @contextmanager
@@ -390,54 +299,3 @@ def settings_text(settings: Mapping[str, Any], head: Iterable[str]) -> str:
             place = place.setdefault(section, {})
         place[name] = value
     return "".join(f"# {line}\n" for line in head) + str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
-
-
-def write_rows(file: IO[str], rows: Iterable[Iterable[object]]) -> None:
-    r"""Writes rows of a CSV file: UTF-8, lines that end in "\n", quotes only where they are needed.
-
-    Every text comes back as it was from `read_rows(file)`, if the file is opened with `newline=""`, as `replacing`
-    does. Python's own writer leaves a carriage return inside of a value without quotes, and its reader ends the line
-    there. A text that a spreadsheet would run as a formula, such as a class called `=cmd()`, gets an apostrophe.
-    """
-    usual, quoted = (
-        csv.writer(file, lineterminator="\n", quoting=quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
-    )
-    for row in rows:
-        values = [f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value for value in row]
-        (quoted if any("\r" in value for value in values if isinstance(value, str)) else usual).writerow(values)
-
-
-def read_rows(file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV file, without the apostrophes with which `write_rows` disarms formulas.
-
-    Args:
-        file: Its lines; a file is opened with `newline=""`.
-
-    Yields:
-        The number of the row's last line, and its values.
-
-    Raises:
-        csv.Error: It is no CSV; the message says in which line.
-    """
-    reader = csv.reader(file, strict=True)
-    try:
-        for row in reader:
-            values = [value[1:] if value[:1] == "'" and _FORMULA.match(value[1:]) else value for value in row]
-            yield reader.line_num, values
-    except csv.Error as error:
-        raise csv.Error(f"line {reader.line_num}: no CSV ({error})") from None
-
-
-def read_records(file: Iterable[str]) -> Iterator[dict[str, str]]:
-    """The same rows by the names in the first one. Blank lines are passed over.
-
-    Raises:
-        csv.Error: It is no CSV, or a row is shorter or longer than the first.
-    """
-    rows = read_rows(file)
-    _, header = next(rows, (0, []))
-    for line, values in rows:
-        if len(values) not in (0, len(header)):
-            raise csv.Error(f"line {line}: {len(values)} values for {len(header)} columns")
-        if values:
-            yield dict(zip(header, values, strict=True))

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from gfnet_pl.data.tree import Tree
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.files import cache_folder, check_room, locked
+from gfnet_pl.files import cache_folder, check_room
+from gfnet_pl.locks import locked
 from gfnet_pl.messages import follow
 
 log = logging.getLogger(__name__)

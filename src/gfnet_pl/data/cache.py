@@ -32,7 +32,8 @@ from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import DECODING, Images, decoded, heif_version
 from gfnet_pl.data.packed import file_of
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import cache_folder, check_room, locked, replacing
+from gfnet_pl.files import cache_folder, check_room, replacing
+from gfnet_pl.locks import locked
 from gfnet_pl.processes import cores, tell_if_cut
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gfnet_pl.data.manifest import users_table
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import read_records
+from gfnet_pl.tables import read_records
 
 log = logging.getLogger(__name__)
 

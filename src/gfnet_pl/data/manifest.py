@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from gfnet_pl.errors import UserError, nearest
-from gfnet_pl.files import read_rows, replacing, write_rows
+from gfnet_pl.files import replacing
+from gfnet_pl.tables import read_rows, write_rows
 
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 SPLIT_WORDS |= {"test": "test", "testing": "test", "dev": "dev", "unseen": "unseen"}

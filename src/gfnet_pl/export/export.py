@@ -18,7 +18,8 @@ from gfnet_pl.export.graph import Exported, write_onnx
 from gfnet_pl.export.int8 import WAYS, loss, write_int8
 from gfnet_pl.export.speed import SECONDS, speeds
 from gfnet_pl.export.vectors import Vectors
-from gfnet_pl.files import held, sha256
+from gfnet_pl.files import sha256
+from gfnet_pl.locks import held
 from gfnet_pl.model.weights import write_weights
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.export import Export, calibration_digest, intact, read_export, write_export

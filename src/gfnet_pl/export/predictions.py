@@ -9,8 +9,8 @@ from rich.text import Text
 
 from gfnet_pl.evaluation.calibration import NOT_CALIBRATED
 from gfnet_pl.export.classifier import Prediction
-from gfnet_pl.files import write_rows
 from gfnet_pl.messages import printable
+from gfnet_pl.tables import write_rows
 
 FORMATS = ("csv", "jsonl")
 _SHOWN = 26  # characters of a path in the table

@@ -34,13 +34,14 @@ from pathlib import Path
 from PIL import Image
 
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import cache_folder, write_rows
+from gfnet_pl.files import cache_folder
 from gfnet_pl.hand_signs import scene
 from gfnet_pl.hand_signs.drawing import render
 from gfnet_pl.hand_signs.people import DEV, PROPERTIES, UNSEEN, signer
 from gfnet_pl.hand_signs.poses import CLASSES
 from gfnet_pl.messages import follow
 from gfnet_pl.processes import EndedEarly, cores, in_processes
+from gfnet_pl.tables import write_rows
 
 log = logging.getLogger(__name__)
 

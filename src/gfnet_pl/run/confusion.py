@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import read_rows, reading, replacing, write_rows
+from gfnet_pl.files import reading, replacing
 from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.tables import read_rows, write_rows
 
 
 def write_confusion(run: RunFolder, classes: Sequence[str], counts: npt.NDArray[np.int64]) -> None:

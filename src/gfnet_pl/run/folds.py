@@ -17,11 +17,12 @@ from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import Calibration, probabilities
 from gfnet_pl.evaluation.figures import Promise, SetFigures, Share, set_figures
-from gfnet_pl.files import read_json, reading, replacing, sha256, write_rows
+from gfnet_pl.files import read_json, reading, replacing, sha256
 from gfnet_pl.run.folder import LAST, RunFolder, all_runs
 from gfnet_pl.run.predictions import likeliest
 from gfnet_pl.run.record import read_sessions
 from gfnet_pl.run.results import Results, SetResults
+from gfnet_pl.tables import write_rows
 
 HOW_TO_READ = (
     "The nets are those of last.ckpt: each best.ckpt was chosen on the pictures that are scored here, and would seem "

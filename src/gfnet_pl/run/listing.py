@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from gfnet_pl.errors import OneLineParser, UserError
-from gfnet_pl.files import read_arrays, read_json, read_rows, reading, sha256
+from gfnet_pl.files import read_arrays, read_json, reading, sha256
 from gfnet_pl.messages import columns_of, printable
 from gfnet_pl.run.folder import RUNS, RunFolder
 from gfnet_pl.run.record import read_sessions
+from gfnet_pl.tables import read_rows
 
 _HEADINGS = ("run", "date", "data", "epochs", "val", "unseen", "state")
 _DATA = 2  # the column that is shortened where a terminal is too narrow

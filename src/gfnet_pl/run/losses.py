@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gfnet_pl.files import read_records, reading, replacing, write_rows
+from gfnet_pl.files import reading, replacing
 from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.tables import read_records, write_rows
 
 _DEVIATIONS = 6  # from the median: with 3 % of the labels wrong, 80 to 100 % of those beyond were wrong ones
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from gfnet_pl.data.manifest import Picture
 from gfnet_pl.data.splits import write_splits
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import read_json, read_records, reading, replacing, write_rows
+from gfnet_pl.files import read_json, reading, replacing
 from gfnet_pl.processes import cores
 from gfnet_pl.run.folder import RunFolder
+from gfnet_pl.tables import read_records, write_rows
 
 if TYPE_CHECKING:
     import torch

@@ -34,10 +34,12 @@ from gfnet_pl.evaluation.calibration import (
 )
 from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.evaluation.figures import Gap, People, SetFigures, gap, set_figures
-from gfnet_pl.files import flush, held, read_json, read_records, reading, replacing, sha256, write_rows
+from gfnet_pl.files import flush, read_json, reading, replacing, sha256
+from gfnet_pl.locks import held
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder, calibration_beside, learned_beside, run_of
 from gfnet_pl.run.predictions import likeliest
+from gfnet_pl.tables import read_records, write_rows
 
 _AGAIN = "run gfnet test again"
 _LEARNED = "learned"  # no set has this name

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gfnet_pl.errors import UserError
-from gfnet_pl.files import held, replacing, settings_text, write_rows
+from gfnet_pl.files import replacing, settings_text
+from gfnet_pl.locks import held
 from gfnet_pl.run.folder import JOURNAL, RUNS
+from gfnet_pl.tables import write_rows
 
 
 class Tried(NamedTuple):

@@ -23,8 +23,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.survey import survey
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range, told_by_system
-from gfnet_pl.files import held, replacing
+from gfnet_pl.files import replacing
 from gfnet_pl.help import tell_our_defaults
+from gfnet_pl.locks import held
 from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis

@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gfnet_pl.errors import OneLineParser, UserError, one_line, require
-from gfnet_pl.files import locked, reading, replacing
+from gfnet_pl.files import reading, replacing
+from gfnet_pl.locks import locked
 from gfnet_pl.messages import duration, quiet
 from gfnet_pl.run.results import SetResults
 from gfnet_pl.run.sweep import SweepFolder, Tried, best_of
