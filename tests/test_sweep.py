@@ -21,7 +21,8 @@ from gfnet_pl.run.folder import RunFolder, newest_run
 from gfnet_pl.run.results import SetResults
 from gfnet_pl.training import sweep
 from gfnet_pl.training.outputs import KeepOutputs
-from gfnet_pl.training.sweep import Watch, read_space, score
+from gfnet_pl.training.space import read_space
+from gfnet_pl.training.sweep import Watch, score
 
 SWEEP = Path("runs/sweep")
 SPACE = {"model.lr": {"low": 1e-3, "high": 1e-2, "log": True}, "data.augment.flip": [0.0, 0.5]}
@@ -160,7 +161,9 @@ def test_a_space_that_cannot_be_is_one_line_before_anything_is_trained(command, 
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("option", ["--trials=0", "--minutes=-1", "--objective=best", "--space=nowhere.yaml"])
+@pytest.mark.parametrize(
+    "option", ["--trials=0", "--minutes=-1", "--objective=best", "--space=nowhere.yaml", "--stage=../x"]
+)
 def test_options_that_cannot_be_are_one_line(command, capsys, option):
     assert main([*command, option]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import replacing, settings_text
 from gfnet_pl.locks import held
-from gfnet_pl.run.folder import JOURNAL, RUNS
+from gfnet_pl.run.folder import JOURNAL, new_run
 from gfnet_pl.tables import write_rows
 
 
@@ -47,8 +47,12 @@ class SweepFolder:
 
     @classmethod
     def of_stage(cls, stage: str) -> "SweepFolder":
-        """The sweep of this name."""
-        return cls(RUNS / stage)
+        """The sweep of this name.
+
+        Raises:
+            UserError: The name cannot be that of a folder, as for `new_run`.
+        """
+        return cls(new_run(stage).path.parent)
 
     def make(self) -> None:
         """Makes the folder.

@@ -8,37 +8,32 @@ system, share a sweep by giving the same command, and a command that was killed 
 import argparse
 import json
 import logging
-import math
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Callback, LightningModule, Trainer
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from rich.console import Console
-from rich.table import Table
 
 from gfnet_pl.errors import OneLineParser, UserError, one_line, require
-from gfnet_pl.files import reading, replacing
+from gfnet_pl.files import replacing
 from gfnet_pl.locks import locked
-from gfnet_pl.messages import duration, quiet
+from gfnet_pl.messages import quiet
 from gfnet_pl.run.results import SetResults
 from gfnet_pl.run.sweep import SweepFolder, Tried, best_of
 from gfnet_pl.training.lightning_cli import run_trainer
 from gfnet_pl.training.outputs import KeepOutputs
+from gfnet_pl.training.space import ends, logarithmic, read_space
+from gfnet_pl.training.trials import drawn, in_words, trials_table
 
 log = logging.getLogger(__name__)
 
 OBJECTIVES = ("val", "mean", "worst")
 _FIRST = 5  # trials before any is ended early, and epochs of each
-_SHOWN = 10  # rows of the table
-_COLUMNS = 3  # of the plot
 _ERROR, _RUN = "error", "run"  # what a trial remembers
 _OTHER = "give the same space, command and objective, or another --stage NAME"
 
@@ -69,7 +64,7 @@ def run_sweep(args: list[str], command: list[str]) -> None:
             break
         _try(study, folder, space, [*words, f"--stage={values.stage}"], command, values.objective)
     trials = _tried(study)
-    Console().print(_table(trials, values.objective))
+    Console().print(trials_table(trials, values.objective))
     log.info("every trial: %s; drawn: %s", folder.trials, folder.plot)
     if best := best_of(trials):
         log.info("its settings alone: %s; next: gfnet fit --config %s/config.yaml --stage NAME", folder.best, best.run)
@@ -89,49 +84,6 @@ def _positive(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
     return int(text)
-
-
-def read_space(file: Path) -> dict[str, Any]:
-    """Reads what to try: a YAML file of dotted keys, each with a list of values, or with `low` and `high`.
-
-    Between two whole numbers, whole numbers are tried; `step` is the distance of two of them. With `log: true`, as many
-    are tried between 1 and 10 as between 10 and 100.
-
-    Returns:
-        Optuna's distribution of each key.
-
-    Raises:
-        UserError: The file cannot be read, or a range is impossible.
-    """
-    if not file.is_file():
-        raise UserError(f"--space: no file {file}")
-    with reading(file, "write dotted keys, each with a list of values, or with low and high"):
-        try:
-            text = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(one_line(error)) from None
-        if not isinstance(text, dict) or not text or not all(isinstance(key, str) for key in text):
-            raise ValueError("it holds no keys with values to try")
-    return {key: _distribution(f"{file}: {key}", values) for key, values in text.items()}
-
-
-def _distribution(where: str, values: Any) -> Any:  # noqa: ANN401
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if isinstance(values, list):
-        if not values or not all(each is None or isinstance(each, bool | int | float | str) for each in values):
-            raise UserError(f"{where} must be a list of numbers, words, true, false or null")
-        return CategoricalDistribution(values)
-    if not isinstance(values, Mapping) or not {"low", "high"} <= values.keys() <= {"low", "high", "log", "step"}:
-        raise UserError(f"{where} must be a list of values, or low and high, and with them log or step")
-    numbers = [values[key] for key in ("low", "high", "step") if key in values]
-    if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
-        raise UserError(f"{where}: low, high and step must be numbers; YAML needs 1.0e-3 for 1e-3")
-    kind = IntDistribution if all(isinstance(each, int) for each in numbers) else FloatDistribution
-    try:
-        return kind(**values)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
 
 
 def score(found: SetResults, objective: str) -> float:
@@ -181,13 +133,9 @@ class Watch(Callback):
 def _check(words: list[str], space: Mapping[str, Any]) -> None:
     """Raises UserError if the command, with the ends of each range, is none: before anything is trained."""
     for last in (False, True):
-        ends = {
-            key: each.choices[-1 if last else 0] if hasattr(each, "choices") else each.high if last else each.low
-            for key, each in space.items()
-        }
         try:
             with redirect_stdout(StringIO()):
-                run_trainer(["fit", *words, *_options(ends), "--print_config"], [])
+                run_trainer(["fit", *words, *_options(ends(space, last=last)), "--print_config"], [])
         except SystemExit:  # it has printed
             continue
 
@@ -256,7 +204,7 @@ def _try(
     from optuna.trial import TrialState
 
     trial = study.ask(space)
-    log.info("trial %d: %s", trial.number, _in_words(trial.params))
+    log.info("trial %d: %s", trial.number, in_words(trial.params))
     watch, state = Watch(trial, objective), TrialState.FAIL
     # What the first one says about the data, all would say.
     shown = nullcontext() if trial.number == 0 else quiet("gfnet_pl", warnings=False)
@@ -284,9 +232,8 @@ def _try(
     with locked(folder.trials, "waiting for another process of this sweep that writes"):
         trials = _tried(study)
         folder.write(trials, [f"The best of {len(trials)} trials of: gfnet sweep {' '.join(command)}"])
-        logarithmic = {key for key, each in space.items() if getattr(each, "log", False)}
         with replacing(folder.plot, "wb", lasting=False) as file:
-            _drawn(trials, objective, logarithmic).savefig(file, format="png")
+            drawn(trials, objective, logarithmic(space)).savefig(file, format="png")
 
 
 def _tried(study: Any) -> list[Tried]:  # noqa: ANN401
@@ -300,61 +247,3 @@ def _tried(study: Any) -> list[Tried]:  # noqa: ANN401
         seconds = round(trial.duration.total_seconds(), 1) if trial.duration else None
         found.append(Tried(trial.number, state, value, seconds, trial.params, trial.user_attrs.get(_RUN, ""), error))
     return found
-
-
-def _in_words(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {_short(value)}" for key, value in settings.items())
-
-
-def _short(value: Any) -> str:  # noqa: ANN401
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _table(trials: Sequence[Tried], objective: str) -> Table:
-    """The best trials, the best one first."""
-    keys = list(dict.fromkeys(key for each in trials for key in each.settings))
-    ranked = sorted(trials, key=lambda each: (each.state == "complete", each.value or 0.0), reverse=True)
-    table = Table(box=None, padding=(0, 2, 0, 0), title=f"{len(trials)} trials, the best first")
-    for heading in ("trial", objective, *(key.rpartition(".")[2] for key in keys), "state", "time"):
-        table.add_column(heading, justify="left" if heading == "state" else "right")
-    for each in ranked[:_SHOWN]:
-        value = "-" if each.value is None else f"{each.value:.1%}"
-        spent = "-" if each.seconds is None else duration(each.seconds, exact=False)
-        settings = [_short(each.settings.get(key, "-")) for key in keys]
-        table.add_row(str(each.number), value, *settings, each.state, spent)
-    return table
-
-
-def _drawn(trials: Sequence[Tried], objective: str, logarithmic: Set[str]) -> Figure:
-    """The value of each trial in their order, with the best so far, and then against each setting."""
-    keys = list(dict.fromkeys(key for each in trials for key in each.settings))
-    known = [each for each in trials if each.value is not None]
-    rows = -(-(1 + len(keys)) // _COLUMNS)
-    figure = Figure(figsize=(4 * _COLUMNS, 3 * rows), layout="constrained")
-    axes = figure.subplots(rows, _COLUMNS, squeeze=False, sharey=True).ravel()
-    places: dict[str, list[Any]] = {"trial": [each.number for each in known]}
-    places |= {key: [each.settings.get(key) for each in known] for key in keys}
-    for axis, (name, at) in zip(axes, places.items(), strict=False):
-        if any(not isinstance(each, int | float) or isinstance(each, bool) for each in at):
-            at = [str(each) for each in at]
-        for state, look in (("complete", {"color": "#2166ac"}), ("pruned", {"color": "#b0b0b0", "marker": "x"})):
-            chosen = [place for place, each in enumerate(known) if each.state == state]
-            if not chosen:
-                continue
-            points = [at[place] for place in chosen], [100 * (known[place].value or 0.0) for place in chosen]
-            axis.scatter(*points, label=state, **look)
-        axis.set_xlabel(name)
-        if name in logarithmic:
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-            axis.xaxis.set_major_formatter("{x:g}")
-            axis.xaxis.set_minor_formatter("")
-    complete = [(each.number, 100 * (each.value or 0.0)) for each in known if each.state == "complete"]
-    if complete:
-        numbers, values = zip(*complete, strict=True)
-        axes[0].step(numbers, np.maximum.accumulate(values), where="post", color="#b2182b", label="best so far")
-    axes[0].set_ylabel(f"{objective}, %")
-    axes[0].legend(frameon=False)
-    for axis in axes[len(places) :]:
-        axis.set_visible(False)
-    return figure
