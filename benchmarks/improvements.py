@@ -20,7 +20,8 @@ import torch
 from scipy.stats import t
 
 from gfnet_pl.run.folder import RunFolder
-from gfnet_pl.run.results import Results, read_results
+from gfnet_pl.run.result_files import read_results
+from gfnet_pl.run.results import Results
 
 GFNET = Path(sys.executable).with_name("gfnet")
 POLISH = Path(__file__).parent.resolve() / "polish"

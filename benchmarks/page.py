@@ -31,7 +31,7 @@ from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.export import FORMAT, Description
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.record import machine
-from gfnet_pl.run.results import read_calibration
+from gfnet_pl.run.result_files import read_calibration
 
 FRAMES = """async ([canvas, frames]) => {
   const image = new ImageData(384, 384);

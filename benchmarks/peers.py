@@ -27,7 +27,7 @@ from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.record import read_sessions
-from gfnet_pl.run.results import read_metrics
+from gfnet_pl.run.result_files import read_metrics
 
 WEIGHT_DECAY, WARMUP = 0.05, 0.1
 RATES = {"resnet": 1e-2, "vit": 1e-3}

@@ -23,7 +23,7 @@ from gfnet_pl.evaluation.calibration import UNFAMILIAR, fit_temperature, log_los
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import RunFolder
-from gfnet_pl.run.results import read_calibration, read_results
+from gfnet_pl.run.result_files import read_calibration, read_results
 
 SIDE = 96
 COUNT = 200  # of each kind

@@ -26,7 +26,7 @@ from scipy.stats import t as student
 from gfnet_pl import __version__
 from gfnet_pl.run.folder import RUNS, RunFolder, newest_run
 from gfnet_pl.run.record import read_sessions
-from gfnet_pl.run.results import read_metrics
+from gfnet_pl.run.result_files import read_metrics
 
 SEEDS = Path(__file__).parent / "seeds.json"
 README = Path(__file__).parents[1] / "README.md"

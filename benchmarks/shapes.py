@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gfnet_pl import main, newest_run
-from gfnet_pl.run.results import read_metrics
+from gfnet_pl.run.result_files import read_metrics
 
 CLASSES = {
     "circle": ("ellipse", 1.0),

@@ -41,7 +41,7 @@ from gfnet_pl.data.layouts import scan
 from gfnet_pl.data.manifest import Picture, write_manifest
 from gfnet_pl.hand_signs.files import hand_signs_root
 from gfnet_pl.run.folder import newest_run
-from gfnet_pl.run.results import read_metrics
+from gfnet_pl.run.result_files import read_metrics
 
 RESULTS = Path(__file__).parent / "small_folders.json"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "small-data.md"

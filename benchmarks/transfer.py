@@ -27,7 +27,7 @@ from gfnet_pl.cli import main as gfnet
 from gfnet_pl.data.manifest import Picture, write_manifest
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.folder import newest_run
-from gfnet_pl.run.results import read_metrics
+from gfnet_pl.run.result_files import read_metrics
 
 EACH, TESTED = 10, 300
 STEPS = [f"--{option}" for option in ("trainer.max_epochs=10", "data.epoch_size=320", "data.batch_size=16")]

@@ -18,7 +18,7 @@ from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.facts import facts
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.run.folds import read_pooled
-from gfnet_pl.run.results import read_metrics
+from gfnet_pl.run.result_files import read_metrics
 from gfnet_pl.run.run import read_run
 
 

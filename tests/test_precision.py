@@ -7,7 +7,7 @@ import yaml
 
 from gfnet_pl.cli import main
 from gfnet_pl.run.folder import RunFolder
-from gfnet_pl.run.results import read_results
+from gfnet_pl.run.result_files import read_results
 from gfnet_pl.training import precision
 from gfnet_pl.training.precision import Rates
 

@@ -15,7 +15,8 @@ from gfnet_pl.data.manifest import Picture
 from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import log_loss, probabilities
 from gfnet_pl.run.folder import RunFolder
-from gfnet_pl.run.results import Results, SetResults, read_calibration, read_results, write_results
+from gfnet_pl.run.result_files import read_calibration, read_results, write_results
+from gfnet_pl.run.results import Results, SetResults
 from gfnet_pl.training.classifier import GFNetClassifier
 
 RUN = Path("runs/base/version_0")
@@ -198,7 +199,7 @@ def test_results_are_replaced_together_or_not_at_all(tested, monkeypatch):
     before = {path: path.read_bytes() for path in RUN.rglob("*") if path.suffix in (".csv", ".json", ".npz")}
     results = read_results(RunFolder(RUN))
     bad = replace(results, checkpoint=results.checkpoint | {"stage": object()})  # JSON cannot store it
-    monkeypatch.setattr("gfnet_pl.run.results.likeliest", lambda shares, classes: [("x", "0", "x")] * len(shares))
+    monkeypatch.setattr("gfnet_pl.run.result_files.likeliest", lambda shares, classes: [("x", "0", "x")] * len(shares))
     with pytest.raises(TypeError):
         write_results(bad)
     assert {path: path.read_bytes() for path in before} == before

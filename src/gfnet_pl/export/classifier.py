@@ -236,7 +236,7 @@ class Classifier:
         from gfnet_pl.export.graph import Exported  # here, as below: torch takes a second to import
         from gfnet_pl.export.runtime import TorchRuntime
         from gfnet_pl.run.checkpoint import Checkpoint
-        from gfnet_pl.run.results import read_calibration
+        from gfnet_pl.run.result_files import read_calibration
 
         checkpoint = Checkpoint.load(path)
         calibration = (read_calibration(checkpoint.path) or Calibration()).in_float32()

@@ -25,7 +25,7 @@ from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.export import Export, calibration_digest, intact, read_export, write_export
 from gfnet_pl.run.folder import ExportFolder, RunFolder
 from gfnet_pl.run.record import machine
-from gfnet_pl.run.results import read_calibration
+from gfnet_pl.run.result_files import read_calibration
 
 log = logging.getLogger(__name__)
 

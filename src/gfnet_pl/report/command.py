@@ -13,7 +13,7 @@ from gfnet_pl.report.analysis import Missing, OfPictures, analyse
 from gfnet_pl.report.page import render
 from gfnet_pl.report.people import of_people
 from gfnet_pl.run.folder import RunFolder, newest_run
-from gfnet_pl.run.results import read_metrics
+from gfnet_pl.run.result_files import read_metrics
 from gfnet_pl.run.run import Run, read_if_tested, read_run
 
 log = logging.getLogger(__name__)

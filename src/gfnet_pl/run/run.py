@@ -13,7 +13,8 @@ from gfnet_pl.run.folder import LAST, RunFolder
 from gfnet_pl.run.folds import Pooled, read_pooled
 from gfnet_pl.run.learning_curve import LearningCurve, read_learning_curve
 from gfnet_pl.run.record import read_counts, read_sessions
-from gfnet_pl.run.results import Results, read_results
+from gfnet_pl.run.result_files import read_results
+from gfnet_pl.run.results import Results
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from gfnet_pl.errors import UserError, told_by_system
 from gfnet_pl.evaluation.calibration import Calibration
 from gfnet_pl.evaluation.figures import figures_table
 from gfnet_pl.run.checkpoint import Checkpoint
-from gfnet_pl.run.results import Results, read_calibration, write_results
+from gfnet_pl.run.result_files import read_calibration, write_results
+from gfnet_pl.run.results import Results
 from gfnet_pl.training.outputs import KeepOutputs
 
 log = logging.getLogger(__name__)
