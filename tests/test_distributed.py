@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -93,6 +94,35 @@ def test_processes_together_train_as_one_with_their_batches_together(tiny):
         torch.testing.assert_close(losses["three_in_parts"][name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_of_a_run_that_was_refused_nothing_is_left(tiny, pictures, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(pictures, other)
+    for label, name in (("ant", "bee"), ("bee", "ant")):  # the same names, splits and classes
+        shutil.copy(pictures / "Train" / label / "00.png", other / "Train" / name / "00.png")
+    several = ["--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp"]
+    places = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    places |= {"TORCHELASTIC_RUN_ID": "x"}  # as torchrun starts them
+    started = [
+        subprocess.Popen(
+            [GFNET, *tiny, f"--data.root={root}", *several],
+            env=os.environ | places | {"RANK": str(rank), "GROUP_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, root in enumerate((pictures, other))
+    ]
+    said = [each.communicate(timeout=120)[1] for each in started]
+    assert [each.returncode for each in started] == [2, 2]
+    assert "sees other pixels than process 0" in said[0]
+    assert not Path("runs").exists()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the second agent finds the first one by Linux's loopback device")
 def test_torchrun_brings_a_lost_process_back_and_the_run_ends_as_if_nothing_had_happened(tiny):
     """Two agents of torchrun, as on two machines, by the script of docs/several-machines.md."""
@@ -103,11 +133,13 @@ def test_torchrun_brings_a_lost_process_back_and_the_run_ends_as_if_nothing_had_
         f'exec {sys.executable} -m gfnet_pl "$@"\n'
     )
     ours = [*tiny, f"--trainer.max_epochs={epochs}", "--trainer.strategy=ddp", "--model.dropout=0.2"]
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
     agent = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=2"]
-    agent += ["--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=x", "--local-addr=localhost"]
+    agent += [
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint=localhost:{free_port()}",
+        "--rdzv-id=x",
+        "--local-addr=localhost",
+    ]
     command = ["--no-python", "sh", str(script), *ours, "--trainer.num_nodes=2", "--trainer.devices=1"]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     agents = [
@@ -150,9 +182,9 @@ def test_a_process_that_sees_other_pictures_is_refused_by_name(pictures, monkeyp
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
     first = SimpleNamespace(world_size=2, datamodule=data, is_global_zero=True)
     if part is None:
-        SameData().on_fit_start(first, None)
+        SameData().setup(first, None, "fit")
         return
     with pytest.raises(UserError, match=rf"process 1 on .* sees other {what} than process 0"):
-        SameData().on_fit_start(first, None)
+        SameData().setup(first, None, "fit")
     with pytest.raises(SystemExit):
-        SameData().on_fit_start(SimpleNamespace(**vars(first) | {"is_global_zero": False}), None)
+        SameData().setup(SimpleNamespace(**vars(first) | {"is_global_zero": False}), None, "fit")

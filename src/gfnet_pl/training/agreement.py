@@ -16,9 +16,10 @@ class SameData(Callback):
     """Refuses a machine whose pictures, or their splits, are not those of the first one.
 
     Each machine reads its own disk and has its own cache. One with other pictures would train on them without a word.
+    It stands before the callbacks that write into the run's folder, so that nothing is left of a run that never was.
     """
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.world_size == 1:
             return
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # the command line creates no other
