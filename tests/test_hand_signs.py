@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.errors import UserError
 from gfnet_pl.hand_signs import drawing, files, poses
 from gfnet_pl.hand_signs.files import CLASSES, hand_signs_root, render, write_hand_signs
@@ -302,6 +303,18 @@ def test_error_in_a_worker_process_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot write"):
         write_hand_signs(tmp_path / "signs", **SMALL, processes=2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_written_is_known_to_be_synthetic_and_by_whom(tmp_path):
+    root = write_hand_signs(tmp_path / "signs", signers=2, frames=2, unseen_signers=1)
+    data = ImageDataModule(str(root), image_size=16, holdout_per_class=0)
+    data.prepare_data()
+    data.setup("fit")
+    assert data.source.startswith("embedded data: synthetic")
+    assert {picture.group for picture in data.pictures if picture.split == "train"} == {"signer000", "signer001"}
+    assert len({picture.group for picture in data.pictures if picture.split == "unseen"}) == 1
+    (root / "hand_signs.json").unlink()
+    assert data.source == str(root)
 
 
 @pytest.mark.parametrize("content", [{}, {"notes.txt": "mine"}, {"hand_signs.json": "{}"}, {"hand_signs.json": "[1"}])

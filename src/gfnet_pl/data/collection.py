@@ -26,7 +26,7 @@ from gfnet_pl.data.packed import class_order, file_of
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import refuse_url
-from gfnet_pl.hand_signs.files import GROUPS, hand_signs_root, says_who
+from gfnet_pl.hand_signs.files import GROUPS, hand_signs_root, version_of
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def collect(
             raise UserError(f"{found.folder}: all training pictures of class {min(lost)} are broken; repair some")
     if known is not None and group_by in ("blocks", "near-duplicates"):
         group_by = None  # they say which pictures to split together, and nothing is split
-    rule = group_by or (GROUPS if embedded or says_who(found.folder) else None)
+    rule = group_by or (GROUPS if embedded or version_of(found.folder) else None)
     if rule and not splits:
         pictures = assign_groups(pictures, rule, lambda: _clusters(pictures, images, rows))
     return Collection(pictures, rows, images, left_out, found.folder)

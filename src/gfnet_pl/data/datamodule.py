@@ -37,7 +37,7 @@ from gfnet_pl.data.packed import class_order
 from gfnet_pl.data.seen import Seen
 from gfnet_pl.data.splits import SPLITS, TESTED, SplitRule, draw_splits
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range
-from gfnet_pl.hand_signs.files import SIGNERS, says_who
+from gfnet_pl.hand_signs.files import SIGNERS, version_of
 
 log = logging.getLogger(__name__)
 
@@ -133,10 +133,11 @@ class ImageDataModule(LightningDataModule):
         """
         if self.root is None:
             return SYNTHETIC
-        if says_who(Path(self.root)):
-            return f"{SYNTHETIC}, version 2"
         root, here = Path(self.root), Path.cwd()
-        return str(root.relative_to(here) if root.is_relative_to(here) and root != here else root)
+        if (version := version_of(root)) == 2:
+            return f"{SYNTHETIC}, version 2"
+        shown = str(root.relative_to(here) if root.is_relative_to(here) and root != here else root)
+        return f"{SYNTHETIC}, {shown}" if version else shown
 
     @property
     def evaluated(self) -> list[str]:
@@ -291,7 +292,7 @@ class ImageDataModule(LightningDataModule):
             )
         self._report()
         own = self._folder / SIGNERS
-        if not table and says_who(self._folder) and own.is_file():
+        if not table and version_of(self._folder) and own.is_file():
             table = read_group_table(own)
         if table:
             self.properties = of_groups(table, {p.group for p in self.pictures}, Path(self.group_table or own))

@@ -10,7 +10,7 @@ from gfnet_pl.data.archive import opened
 from gfnet_pl.data.glance import colour_tells, sizes
 from gfnet_pl.data.groups import assign_groups
 from gfnet_pl.data.layouts import scan
-from gfnet_pl.hand_signs.files import GROUPS, says_who
+from gfnet_pl.hand_signs.files import GROUPS, version_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def survey(root: str, classes: list[str] | None = None, group_by: str | None = N
     """
     found = scan(opened(Path(root)), classes)
     trained = [picture for picture in found.pictures if picture.split == "train"]
-    rule = group_by or (GROUPS if says_who(found.folder) else None)
+    rule = group_by or (GROUPS if version_of(found.folder) else None)
     if rule and rule != "near-duplicates":
         trained = assign_groups(trained, rule)
     files = [found.folder / picture.path for picture in trained]

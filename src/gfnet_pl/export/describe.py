@@ -9,7 +9,7 @@ from gfnet_pl.evaluation.calibration import Calibration
 from gfnet_pl.evaluation.figures import Promise, worst_person
 from gfnet_pl.export.graph import DISTANCE, INPUT, OF_DISTANCE, OPSET, OUTPUTS
 from gfnet_pl.files import sha256
-from gfnet_pl.hand_signs.files import says_who
+from gfnet_pl.hand_signs.files import version_of
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.export import FORMAT, Description
 from gfnet_pl.run.folder import RunFolder
@@ -45,7 +45,7 @@ def describe(run: RunFolder, checkpoint: Checkpoint, calibration: Calibration, w
         outputs=OUTPUTS | ({DISTANCE: OF_DISTANCE} if learned else {}),
         preparation=steps(canvas),
         source=source(checkpoint),
-        synthetic=(root := data_root(checkpoint)) is None or says_who(Path(root)),
+        synthetic=(root := data_root(checkpoint)) is None or version_of(Path(root)) > 0,
         calibrated=calibration.promise,
         temperature=calibration.temperature,
         thresholds=[each._asdict() for each in calibration.rejections],

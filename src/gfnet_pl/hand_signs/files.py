@@ -150,13 +150,13 @@ def write_hand_signs(
     return out
 
 
-def says_who(folder: Path) -> bool:
-    """Whether a folder is a data set of version 2, which knows its signers: `GROUPS` finds them, `SIGNERS` has them."""
+def version_of(folder: Path) -> int:
+    """Which version of this data set a folder is, 0 if it is none. `GROUPS` finds its signers."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return bool(record["format"] == 2)
+        return record["format"] if record["format"] in VERSIONS else 0
     except (OSError, ValueError, LookupError, TypeError):
-        return False
+        return 0
 
 
 def _check(folder: Path, settings: Settings) -> None:
