@@ -178,6 +178,21 @@ def test_another_sweep_or_other_runs_are_not_mixed_with_this_one(command, capsys
     assert "runs/mine holds other runs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", ["garbage\n" * 3, "[1]\n", '{"op_code": 99}\n', "\0" * 100 + "\n"])
+def test_a_damaged_journal_is_one_line(command, capsys, content):
+    SWEEP.mkdir(parents=True)
+    (SWEEP / "sweep.journal").write_text(content)
+    assert main([*command, "--trials=1"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("gfnet: error: runs/sweep/sweep.journal cannot be read")
+
+
+@pytest.mark.parametrize("option", ["--trainer.limit_val_batches=0", "--data.folds=2"])
+def test_what_is_not_validated_cannot_be_compared(command, capsys, option):
+    assert main([*command, "--trials=1", option]) == 2
+    assert "a sweep compares validations" in capsys.readouterr().err.splitlines()[-1]
+
+
 def of_groups(groups):
     pictures = [Picture(f"{number}.png", "ant", "val", group) for number, group in enumerate(groups)]
     labels = np.zeros(len(groups), np.int64)

@@ -10,17 +10,18 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from gfnet_pl.errors import OneLineParser, UserError, one_line, require
-from gfnet_pl.files import replacing
+from gfnet_pl.files import reading, replacing
 from gfnet_pl.locks import locked
 from gfnet_pl.messages import quiet
 from gfnet_pl.run.results import SetResults
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 OBJECTIVES = ("val", "mean", "worst")
 _FIRST = 5  # trials before any is ended early, and epochs of each
 _ERROR, _RUN = "error", "run"  # what a trial remembers
+_NOT_VALIDATED = "a sweep compares validations: drop data.folds and trainer.limit_val_batches"
 _OTHER = "give the same space, command and objective, or another --stage NAME"
 
 
@@ -133,11 +135,11 @@ class Watch(Callback):
 def _check(words: list[str], space: Mapping[str, Any]) -> None:
     """Raises UserError if the command, with the ends of each range, is none: before anything is trained."""
     for last in (False, True):
-        try:
-            with redirect_stdout(StringIO()):
-                run_trainer(["fit", *words, *_options(ends(space, last=last)), "--print_config"], [])
-        except SystemExit:  # it has printed
-            continue
+        printed = StringIO()
+        with redirect_stdout(printed), suppress(SystemExit):
+            run_trainer(["fit", *words, *_options(ends(space, last=last)), "--print_config"], [])
+        if yaml.safe_load(printed.getvalue())["data"]["folds"]:
+            raise UserError(_NOT_VALIDATED)
 
 
 def _options(settings: Mapping[str, Any]) -> list[str]:
@@ -152,14 +154,15 @@ def _study(folder: SweepFolder, space: Mapping[str, Any], words: list[str], obje
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder.make()
     file = str(folder.journal)
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(file, lock_obj=JournalFileOpenLock(file))),
-        study_name=folder.path.name,
-        direction="maximize",
-        load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(n_startup_trials=_FIRST, constant_liar=True),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_FIRST, n_warmup_steps=_FIRST),
-    )
+    with reading(folder.journal, "give another --stage NAME"):
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(file, lock_obj=JournalFileOpenLock(file))),
+            study_name=folder.path.name,
+            direction="maximize",
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(n_startup_trials=_FIRST, constant_liar=True),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_FIRST, n_warmup_steps=_FIRST),
+        )
     asked = {"space": {key: repr(each) for key, each in space.items()}, "words": words, "objective": objective}
     if study.user_attrs.get("asked", asked) != asked:
         raise UserError(f"{folder.path} is another sweep: {_OTHER}")
@@ -212,7 +215,8 @@ def _try(
         try:
             with shown:
                 run = run_trainer(["fit", *words, *_options(trial.params)], ["sweep", *command], [watch])
-            assert run is not None  # fit has made one
+            if run is None or watch.value is None:
+                raise UserError(_NOT_VALIDATED)
             trial.set_user_attr(_RUN, str(run.path))
             state = TrialState.PRUNED if watch.pruned else TrialState.COMPLETE
         except UserError as error:
