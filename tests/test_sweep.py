@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from gfnet_pl.errors import UserError
 from gfnet_pl.locks import held
 from gfnet_pl.run.folder import RunFolder, newest_run
 from gfnet_pl.run.results import SetResults
+from gfnet_pl.run.sweep import SweepFolder
 from gfnet_pl.training import sweep
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.space import read_space
@@ -123,6 +125,26 @@ def storage():
     from optuna.storages.journal import JournalFileBackend
 
     return JournalStorage(JournalFileBackend(str(SWEEP / "sweep.journal")))
+
+
+def test_a_trial_that_just_begins_is_not_taken_for_a_killed_one(command, monkeypatch):
+    threads, usual = [], SweepFolder.running
+
+    def running(folder, number):  # at this moment, another process comes to see which trials were killed
+        threads.append(
+            threading.Thread(
+                target=lambda: sweep._take_up(optuna.load_study(study_name="sweep", storage=storage()), folder)
+            )
+        )
+        threads[-1].start()
+        threads[-1].join(0.3)
+        return usual(folder, number)
+
+    monkeypatch.setattr(SweepFolder, "running", running)
+    assert main([*command, "--trials=2"]) == 0
+    for each in threads:
+        each.join()
+    assert [row["state"] for row in trials()] == ["complete", "complete"]
 
 
 def test_several_processes_share_a_sweep(command):

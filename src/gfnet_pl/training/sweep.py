@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, nullcontext, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ OBJECTIVES = ("val", "mean", "worst")
 _FIRST = 5  # trials before any is ended early, and epochs of each
 _ERROR, _RUN = "error", "run"  # what a trial remembers
 _NOT_VALIDATED = "a sweep compares validations: drop data.folds and trainer.limit_val_batches"
+_WAITING = "waiting for another process of this sweep that writes"
 _OTHER = "give the same space, command and objective, or another --stage NAME"
 
 
@@ -174,10 +175,11 @@ def _take_up(study: Any, folder: SweepFolder) -> None:  # noqa: ANN401
     """Settings whose process was killed are tried again."""
     from optuna.trial import TrialState
 
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not folder.is_running(trial.number):
-            study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params)
+    with locked(folder.trials, _WAITING):  # between its beginning and its lock, a trial looks like one that was killed
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if not folder.is_running(trial.number):
+                study.tell(trial.number, state=TrialState.FAIL)
+                study.enqueue_trial(trial.params)
 
 
 def _counted(study: Any) -> list[Any]:  # noqa: ANN401
@@ -204,40 +206,47 @@ def _try(
     Raises:
         UserError: It failed, and so did all before it.
     """
-    from optuna.trial import TrialState
-
-    trial = study.ask(space)
-    log.info("trial %d: %s", trial.number, in_words(trial.params))
-    watch, state = Watch(trial, objective), TrialState.FAIL
-    # What the first one says about the data, all would say.
-    shown = nullcontext() if trial.number == 0 else quiet("gfnet_pl", warnings=False)
-    with folder.running(trial.number):
-        try:
-            with shown:
-                run = run_trainer(["fit", *words, *_options(trial.params)], ["sweep", *command], [watch])
-            if run is None or watch.value is None:
-                raise UserError(_NOT_VALIDATED)
-            trial.set_user_attr(_RUN, str(run.path))
-            state = TrialState.PRUNED if watch.pruned else TrialState.COMPLETE
-        except UserError as error:
-            trial.set_user_attr(_ERROR, str(error))
-            if not any(each.value is not None for each in _tried(study)):
-                raise
-            log.warning("trial %d failed: %s", trial.number, error)
-        except Exception as error:
-            trial.set_user_attr(_ERROR, one_line(error))
-            raise
-        except (KeyboardInterrupt, SystemExit):
-            study.enqueue_trial(trial.params)
-            log.info("trial %d was stopped: the same command tries it again, and goes on", trial.number)
-            raise
-        finally:
-            study.tell(trial, watch.value if state is TrialState.COMPLETE else None, state=state)
-    with locked(folder.trials, "waiting for another process of this sweep that writes"):
+    with ExitStack() as begun:
+        with locked(folder.trials, _WAITING):
+            trial = study.ask(space)
+            begun.enter_context(folder.running(trial.number))
+        _train(study, trial, words, command, objective)
+    with locked(folder.trials, _WAITING):
         trials = _tried(study)
         folder.write(trials, [f"The best of {len(trials)} trials of: gfnet sweep {' '.join(command)}"])
         with replacing(folder.plot, "wb", lasting=False) as file:
             drawn(trials, objective, logarithmic(space)).savefig(file, format="png")
+
+
+def _train(study: Any, trial: Any, words: list[str], command: list[str], objective: str) -> None:  # noqa: ANN401
+    """Trains with the settings of a trial, and tells the study what came of it; raises as `_try`."""
+    from optuna.trial import TrialState
+
+    log.info("trial %d: %s", trial.number, in_words(trial.params))
+    watch, state = Watch(trial, objective), TrialState.FAIL
+    # What the first one says about the data, all would say.
+    shown = nullcontext() if trial.number == 0 else quiet("gfnet_pl", warnings=False)
+    try:
+        with shown:
+            run = run_trainer(["fit", *words, *_options(trial.params)], ["sweep", *command], [watch])
+        if run is None or watch.value is None:
+            raise UserError(_NOT_VALIDATED)
+        trial.set_user_attr(_RUN, str(run.path))
+        state = TrialState.PRUNED if watch.pruned else TrialState.COMPLETE
+    except UserError as error:
+        trial.set_user_attr(_ERROR, str(error))
+        if not any(each.value is not None for each in _tried(study)):
+            raise
+        log.warning("trial %d failed: %s", trial.number, error)
+    except Exception as error:
+        trial.set_user_attr(_ERROR, one_line(error))
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        study.enqueue_trial(trial.params)
+        log.info("trial %d was stopped: the same command tries it again, and goes on", trial.number)
+        raise
+    finally:
+        study.tell(trial, watch.value if state is TrialState.COMPLETE else None, state=state)
 
 
 def _tried(study: Any) -> list[Tried]:  # noqa: ANN401
