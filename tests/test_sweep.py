@@ -184,7 +184,16 @@ def test_a_space_that_cannot_be_is_one_line_before_anything_is_trained(command, 
 
 
 @pytest.mark.parametrize(
-    "option", ["--trials=0", "--minutes=-1", "--objective=best", "--space=nowhere.yaml", "--stage=../x"]
+    "option",
+    [
+        "--trials=0",
+        "--minutes=-1",
+        "--objective=best",
+        "--space=nowhere.yaml",
+        "--stage=../x",
+        "--print_config",
+        "--trainer.help",
+    ],
 )
 def test_options_that_cannot_be_are_one_line(command, capsys, option):
     assert main([*command, option]) == 2

@@ -53,6 +53,9 @@ def run_sweep(args: list[str], command: list[str]) -> None:
     """
     require("optuna", what="gfnet sweep", extra="sweep")
     values, words = _parser().parse_known_args(args)
+    for word in words:
+        if word.startswith("--print_config") or word.partition("=")[0].endswith((".help", "--help-all")):
+            raise UserError(f"{word} is for gfnet fit, which takes the same options")
     space = read_space(values.space)
     if values.objective != "val" and not any(word.partition("=")[0] == "--data.split_by" for word in words):
         words.append("--data.split_by=group")
