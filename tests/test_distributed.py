@@ -78,6 +78,7 @@ def test_processes_together_train_as_one_with_their_batches_together(tiny):
         options = [
             f"--stage={stage}",
             f"--data.batch_size={batch}",
+            "--trainer.precision=32-true",
             "--data.augment.rotation=20",
             "--model.dropout=0",
             "--model.drop_path=0",
