@@ -6,6 +6,7 @@ or that of its signal), shows no traceback, does not hang, loses nothing, and le
 """
 
 import argparse
+import gzip
 import io
 import json
 import os
@@ -18,15 +19,19 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from bad_disk import disk, kinds_in, what_is_wrong
 from conftest import CLASSES, QUIET, TINY_NET, write_picture
 from PIL import Image
+from trees import PACKED, manifest
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.canvas import Canvas
+from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.decode import read_each
 from gfnet_pl.errors import UserError
 from gfnet_pl.report import analysis
@@ -247,6 +252,61 @@ def pictures(place, rng, times):
             wrong = None
 
 
+def sets(place, rng, times):
+    """manifests, IDX, pixel CSV, .npz and .zip with random bytes changed, prepared for training: read or refused"""
+    sources = []
+    for layout in (manifest, *PACKED):
+        folder = place.root / "sources" / layout.__name__
+        sources.append((folder, Path(layout(folder)).relative_to(folder)))
+    zipped = place.root / "sources/zipped"
+    zipped.mkdir()
+    shutil.make_archive(str(zipped / "set"), "zip", place.template / "work/pictures")
+    sources.append((zipped, Path("set.zip")))
+    at_once = 20
+    for start in range(0, times, at_once):
+        place.fresh(run=False)
+        roots = []
+        for number in range(min(at_once, times - start)):
+            folder, root = rng.choice(sources)
+            shutil.copytree(folder, f"sets/{number}")
+            damage(
+                rng.choice(sorted(path for path in Path(f"sets/{number}").rglob("*.*") if path.suffix != ".png")), rng
+            )
+            roots.append(f"sets/{number}/{root}")
+
+        def prepare(roots=roots):
+            resource.setrlimit(resource.RLIMIT_AS, (_size() + 2**30,) * 2)
+            for root in roots:
+                print(root)  # the last one is the one that failed
+                data = ImageDataModule(root, image_size=16, holdout_per_class=0)
+                with suppress(UserError):
+                    data.setup("fit")
+                    data.setup("test")
+            return 0
+
+        child = Child(prepare)
+        wrong = None if (status := child.end()) == 0 else f"{status} {child.text[-600:]}"
+        for _ in roots:
+            yield wrong, f"{at_once} at once from {start}"
+            wrong = None
+
+
+def damage(path, rng):
+    """Changes a file, or what it holds compressed: then only a reader of the content can notice it."""
+    if path.suffix == ".gz" and rng.random() < 0.7:
+        path.write_bytes(gzip.compress(mutated(gzip.decompress(path.read_bytes()), rng)))
+    elif path.suffix in (".npz", ".zip") and rng.random() < 0.7:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        one = rng.choice(sorted(members))
+        members[one] = mutated(members[one], rng)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+    else:
+        path.write_bytes(mutated(path.read_bytes(), rng))
+
+
 def files(place, rng, times):
     """a file of a run changed, cut or doubled at random; then any command on it"""
     for _ in range(times):
@@ -261,7 +321,7 @@ def files(place, rng, times):
 
 
 def words(place, rng, times):
-    """random command lines: options of all commands with values of all kinds"""
+    """random command lines and configs: options of all commands with values of all kinds, configs changed at random"""
     options = [
         *(
             "--config",
@@ -308,6 +368,7 @@ def words(place, rng, times):
         "lightning.pytorch.Trainer",
         "@x",
     ]
+    configs = Path(__file__).parents[1] / "configs"
     quick = [command for name, command in COMMANDS.items() if name != "export"]
     for _ in range(times):
         place.fresh()
@@ -315,6 +376,10 @@ def words(place, rng, times):
         for _ in range(rng.randint(1, 3)):
             option, value = rng.choice(options), rng.choice(values)
             line += rng.choice([[f"{option}={value}"], [option, value], [option], [value]])
+        if rng.random() < 0.3:
+            content = (configs / rng.choice(("base.yaml", "quick.yaml", "robust.yaml", "polish.yaml"))).read_bytes()
+            Path("changed.yaml").write_bytes(mutated(content, rng))
+            line += ["--config=changed.yaml"]
         line += ["--trainer.fast_dev_run=1"] if line[:1] == ["fit"] else []
         child = Child(line)
         status = child.end()
@@ -322,7 +387,16 @@ def words(place, rng, times):
         yield wrong, " ".join(map(repr, line))
 
 
-LOOPS = {kills: 40, signals: 40, writes: 1_000, limits: 60, pictures: 100_000, files: 150, words: 500}
+LOOPS = {
+    kills: 40,
+    signals: 40,
+    writes: 1_000,
+    limits: 60,
+    pictures: 100_000,
+    sets: 5_000,
+    files: 150,
+    words: 2_000,
+}
 
 
 def mutated(content, rng):

@@ -394,6 +394,7 @@ def test_a_manifests_classes_are_picked_like_folders(tmp_path):
         ("path,label", [("sub", "ant")], "line 2: sub is no file"),
         ("path,label", [("link to sub.png", "ant")], "line 2: link to sub.png is no file"),
         ("path,label", [("a\0.png", "ant")], "line 2"),
+        ("path,label", [("a\0/b.png", "ant")], "line 2"),
         (
             "path,label,split",
             [("1.png", "ant", "tarin")],

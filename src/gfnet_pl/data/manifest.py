@@ -151,9 +151,9 @@ def outside(folder: Path) -> Callable[[str], str]:
 
     def problem(name: str) -> str:
         where, _, base = name.rpartition("/")
-        parent = real_folder(where)
-        file = f"{parent}/{base}"
         try:
+            parent = real_folder(where)
+            file = f"{parent}/{base}"
             mode = os.lstat(file).st_mode if parent else 0
             if not parent or (stat.S_ISLNK(mode) and not within(os.path.realpath(file))):
                 return f"is a link that leads out of {folder}; put the picture itself there"
