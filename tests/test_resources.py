@@ -9,6 +9,7 @@ from collections import namedtuple
 import pytest
 import torch
 from conftest import write_picture
+from PIL import Image
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.cache import cached_images
@@ -72,3 +73,23 @@ images.sum()
     assert done.returncode == 2
     assert done.stderr.startswith("gfnet: error: a file was cut, or its disk failed, while it was read: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its limit of memory is Linux's")
+def test_a_picture_that_needs_more_memory_than_there_is_is_broken_and_the_others_are_read(tmp_path):
+    Image.new("1", (9_000, 9_000)).save(tmp_path / "large.png")
+    write_picture(tmp_path / "a.png", "ant", 0)
+    read = f"""
+import resource
+from pathlib import Path
+from gfnet_pl.data.canvas import Canvas
+from gfnet_pl.data.decode import read_each
+paths = [Path({str(tmp_path)!r}) / name for name in ("large.png", "a.png")]
+read_each([paths[1]], Canvas(16, 16))
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 2**25,) * 2)
+images, broken = read_each(paths, Canvas(16, 16))
+print(broken, images[0].max(), images[1].max() > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "[(0, 'there is not enough memory to decode it')] 0 True\n", done.stderr

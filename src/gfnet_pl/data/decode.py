@@ -262,7 +262,7 @@ def _read(source: Path | str | bytes, canvas: Canvas) -> Images:
     except UnidentifiedImageError:
         raise BrokenPicture(path, _what_it_is(source)) from None
     except MemoryError:
-        raise UserError(f"{path}: there is not enough memory to decode it; free some or make it smaller") from None
+        raise BrokenPicture(path, "there is not enough memory to decode it") from None
     except Exception as error:  # Pillow raises nearly anything on a broken file, SyntaxError among it
         # EINVAL comes of a seek to where a damaged file leads. Of what else has a number, the system is the cause.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
