@@ -69,6 +69,8 @@ class Child:
         self.pid = os.fork()
         if not self.pid:
             os.close(source)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also where this runs under nohup or by `&`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             for number in (1, 2):
                 os.dup2(sink, number)
             sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(number, "w")) for number in (1, 2))
