@@ -30,13 +30,11 @@ class Step:
     batch, with glibc's default settings.
     """
 
-    def __init__(
-        self, net: nn.Module, batch_size: int, *, bf16: bool, side: int = 96, whole: bool = False, fused: bool = False
-    ) -> None:
+    def __init__(self, net: nn.Module, batch_size: int, *, bf16: bool, side: int = 96, whole: bool = False) -> None:
         self.net, self.bf16, self.whole = net, bf16, whole
         self.ours = isinstance(net, GFNet)
         self.device = next(net.parameters()).device
-        self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=fused or None)
+        self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
         images = torch.randint(0, 256, (batch_size, 1, side, side), dtype=torch.uint8, device=self.device)
         self.batch = Batch(images, torch.randint(0, CLASSES, (batch_size,), device=self.device))
         self.memory = 0  # peak bytes of a watched call, minus those in use before

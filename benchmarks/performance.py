@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from measuring import (
@@ -44,20 +43,20 @@ from torch import Tensor, nn
 
 from gfnet_pl import GFNet
 from gfnet_pl.model import dropout
-from gfnet_pl.model.gfnet import Block
+from gfnet_pl.model.gfnet import Block, Stem
 
 NAMES = {GFNet: "GFNet", TextbookGFNet: "textbook GFNet", ViT: "ViT"}
 
 
-def nets(dim: int, depth: int, dropout: float) -> tuple[nn.Module, nn.Module, nn.Module]:
+def nets(dim: int, depth: int, dropout: float, stem: Stem = "patch") -> tuple[nn.Module, nn.Module, nn.Module]:
     """GFNet, the textbook net with the same weights, and a ViT with about as many operations."""
-    ours = GFNet(dim=dim, depth=depth, dropout=dropout)
+    ours = GFNet(dim=dim, depth=depth, dropout=dropout, stem=stem)
     ours.set_normalisation([127.5], [74])
-    plain = TextbookGFNet(dim=dim, depth=depth, dropout=dropout)
+    plain = TextbookGFNet(dim=dim, depth=depth, dropout=dropout, stem=stem)
     plain.load_state_dict(ours.state_dict())
     if dim == 256:
-        return ours, plain, ViT(dim=192, depth=depth, heads=3, dropout=dropout)
-    return ours, plain, ViT(dim=dim, depth=max(1, depth - 1), heads=max(1, dim // 32), dropout=dropout)
+        return ours, plain, ViT(dim=192, depth=depth, heads=3, dropout=dropout, stem=stem)
+    return ours, plain, ViT(dim=dim, depth=max(1, depth - 1), heads=max(1, dim // 32), dropout=dropout, stem=stem)
 
 
 class Table:
@@ -128,44 +127,6 @@ def textbook_filter(other: nn.Module) -> nn.Module:
     return plain
 
 
-class ComplexProduct(torch.autograd.Function):
-    """The filter's complex product with fewer temporary tensors, forward and backward."""
-
-    @staticmethod
-    def forward(ctx, spectrum, weight):
-        ctx.save_for_backward(spectrum, weight)
-        (real, imag), (a, b), out = spectrum.chunk(2, 1), weight, torch.empty_like(spectrum)
-        torch.mul(real, a, out=out[:, : len(a)]).addcmul_(imag, b, value=-1)
-        torch.mul(imag, a, out=out[:, len(a) :]).addcmul_(real, b)
-        return out
-
-    @staticmethod
-    def backward(ctx, gradient):
-        spectrum, (a, b) = ctx.saved_tensors
-        (real, imag), (gr, gi), out = spectrum.chunk(2, 1), gradient.chunk(2, 1), torch.empty_like(gradient)
-        torch.mul(gr, a, out=out[:, : len(a)]).addcmul_(gi, b)
-        torch.mul(gi, a, out=out[:, len(a) :]).addcmul_(gr, b, value=-1)
-        of_a, of_b = (gr * real).addcmul_(gi, imag).sum(0), (gi * real).addcmul_(gr, imag, value=-1).sum(0)
-        return out, torch.stack((of_a, of_b))
-
-
-def by_complex_product(self: nn.Module, x: Tensor) -> Tensor:
-    (batch, _, channels), (height, width) = x.shape, self.map_size
-    rows = self.along_width @ x.reshape(batch * height, width, channels)
-    spectrum = self.along_height @ rows.view(batch, 2 * height, -1)
-    weight = self.response().to(spectrum.dtype).movedim(-1, 0).flatten(2).contiguous()
-    rows = self.along_height.mT @ ComplexProduct.apply(spectrum, weight)
-    return (self.back_along_width @ rows.view(batch * height, -1, channels)).view(x.shape)
-
-
-def skip_dropped(self: Block, x: Tensor) -> Tensor:
-    """Drop path that does not compute the branch of a dropped image."""
-    p = self.drop_path.p
-    (kept,) = (torch.rand(len(x)) >= p).nonzero(as_tuple=True)
-    branch = self.mlp(self.norm2(self.filter(self.norm1(x[kept]))))
-    return x.index_add(0, kept, branch, alpha=1 / (1 - p))
-
-
 def with_torchs_numbers(x: Tensor, p: float) -> Tensor:
     """The factors of dropout from torch's own generator."""
     draws = torch.empty(-(-x.nbytes // 8), dtype=torch.int64).random_(-(2**63), None)
@@ -173,18 +134,6 @@ def with_torchs_numbers(x: Tensor, p: float) -> Tensor:
         dropout.np.random, "SFC64", lambda seed: types.SimpleNamespace(random_raw=lambda n: draws.numpy())
     ):
         return FACTORS(x, p)
-
-
-def with_bytes(x: Tensor, p: float) -> Tensor:
-    """The factors of dropout from one random byte each, so that p is rounded to a multiple of 1/256; bf16."""
-    draws = np.random.SFC64(int(torch.empty((), dtype=torch.int64).random_())).random_raw(-(-x.numel() // 8))
-    lanes = torch.from_numpy(draws.view(np.int16))
-    kept = torch.empty(x.numel(), dtype=torch.int16)
-    torch.bitwise_left_shift(lanes, 8, out=kept[: len(lanes)])
-    kept[len(lanes) :] = lanes
-    dropped = round(256 * p)
-    bits = int(torch.tensor(256 / (256 - dropped), dtype=x.dtype).view(torch.int16))
-    return kept.ge_((dropped - 128) * 256).mul_(bits).view(x.dtype).view(x.shape)
 
 
 FACTORS = dropout._factors
@@ -230,56 +179,34 @@ def put(name: str, part: Callable[[nn.Module], nn.Module]) -> Callable[[Block], 
     return lambda block: setattr(block, name, part(getattr(block, name)))
 
 
-class WithFactors(Step):
-    """A step whose dropout computes its factors in another way."""
-
-    factors = staticmethod(FACTORS)
+class TorchsNumbers(Step):
+    """A step whose dropout draws its numbers from torch's own generator."""
 
     def __call__(self) -> None:
-        with patch.object(dropout, "_factors", self.factors):
+        with patch.object(dropout, "_factors", with_torchs_numbers):
             super().__call__()
-
-
-class TorchsNumbers(WithFactors):
-    factors = staticmethod(with_torchs_numbers)
-
-
-class RandomBytes(WithFactors):
-    factors = staticmethod(with_bytes)
 
 
 def alternatives(net: GFNet, batch_size: int, *, bf16: bool, rounds: int) -> list[list[str]]:
     """Rows of: the change, and the time of a step with it, divided by the time without it."""
 
-    def step(other: nn.Module = net, kind: type[Step] = Step, **options: bool) -> Step:
-        return kind(other, batch_size, bf16=bf16, **options)
-
-    def bind(name: str, function: Callable[..., Tensor]) -> Callable[[nn.Module], nn.Module]:
-        return lambda part: setattr(part, name, types.MethodType(function, part)) or part
+    def step(other: nn.Module = net, kind: type[Step] = Step) -> Step:
+        return kind(other, batch_size, bf16=bf16)
 
     drops = net.blocks[0].mlp.drop.p > 0
-    skipping = altered(net, lambda block: block.drop_path.p and bind("forward", skip_dropped)(block))
     jobs: dict[str, Callable[[], None]] = {
         "as it is": step(),
         "the filter by rfft2": step(altered(net, put("filter", textbook_filter))),
         "the filter as one matrix": step(altered(net, put("filter", OneMatrixFilter))),
         "PyTorch's dropout": step(altered(net, native_dropout)),
         "dropout by PyTorch's random numbers": step(kind=TorchsNumbers),
-        "dropout by random bytes": step(kind=RandomBytes),
-        "the complex product written out": step(altered(net, put("filter", bind("forward", by_complex_product)))),
-        "dropped images not computed": step(skipping),
-        "AdamW fused": step(fused=True),
         "PyTorch's LayerNorm (wrong gradients in bf16)": step(altered(net, native_norms)),
         "the residual stream in float32": step(float_stream(net)),
     }
     if not drops:
         jobs = {name: job for name, job in jobs.items() if "dropout" not in name}
     if not bf16:
-        jobs = {
-            name: job
-            for name, job in jobs.items()
-            if "bytes" not in name and "Norm" not in name and "stream" not in name
-        }
+        jobs = {name: job for name, job in jobs.items() if "Norm" not in name and "stream" not in name}
     took = in_turn(jobs, rounds)
     usual = took["as it is"]
     one = step()
@@ -382,9 +309,9 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=int, nargs=2, default=[256, 12], metavar=("DIM", "DEPTH"))
     parser.add_argument("--quick", type=int, nargs=2, default=[96, 4], metavar=("DIM", "DEPTH"))
-    parser.add_argument("--batch-size", type=int, default=256, help="batch of the base net's training")
-    parser.add_argument("--inference", type=int, default=64, help="batch of the base net's inference")
-    parser.add_argument("--smaller", type=int, default=32, help="batch of everything else")
+    parser.add_argument("--batch-size", type=int, default=256, help="the largest batch of the base net's training")
+    parser.add_argument("--smaller", type=int, default=64, help="batch of everything else of the base net")
+    parser.add_argument("--quick-batch", type=int, default=32, help="batch of the quick net")
     parser.add_argument(
         "--rounds", type=int, default=3, help="rounds; the largest steps have one in float32 and two in bf16"
     )
@@ -394,7 +321,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     torch.manual_seed(0)
     limits = {bf16: matmul_rate(torch.bfloat16 if bf16 else torch.float32) for bf16 in (False, True)}
-    base, quick = nets(*options.base, dropout=0.2), nets(*options.quick, dropout=0.0)
+    base, quick = nets(*options.base, dropout=0.2), nets(*options.quick, dropout=0.0, stem="conv")
     text = [
         f"torch {torch.__version__}, {torch.get_num_threads()} threads. torch's matmul rate (2048 x 2048): float32 "
         f"{limits[False] / 1e9:.0f}, bf16 {limits[True] / 1e9:.0f} GFLOP/s."
@@ -411,7 +338,7 @@ def main(args: Sequence[str] | None = None) -> None:
             counted["GFNet"] = counted["textbook GFNet"]
             each = ", ".join(f"{name} {value / 1e9:.2f}" for name, value in counted.items() if name != "GFNet")
             verb = "Training" if kind is Step else "Inference"
-            batch_size = options.inference if kind is Inference and label == "base" else options.smaller
+            batch_size = options.smaller if label == "base" else options.quick_batch
             table = Table(kind, subjects, batch_size, options.rounds * (5 if label == "quick" else 1))
             name = f"{verb}, {label} net, batch {table.batch_size} (GFLOP per image: {each})"
             section(name, table.markdown(counted, limits, memory=kind is Step))
@@ -441,20 +368,20 @@ def main(args: Sequence[str] | None = None) -> None:
         }
     section("Where a training step's time goes, base net", profile_table(profiles))
 
-    part = min(28, options.smaller)
+    part = min(28, options.smaller)  # what is processed at once
     columns = {
         f"base, bf16, batch {part}": alternatives(base[0], part, bf16=True, rounds=options.rounds),
         f"base, float32, batch {part}": alternatives(base[0], part, bf16=False, rounds=min(2, options.rounds)),
-        f"quick, bf16, batch {options.smaller}": alternatives(
-            quick[0], options.smaller, bf16=True, rounds=5 * options.rounds
+        f"quick, bf16, batch {options.quick_batch}": alternatives(
+            quick[0], options.quick_batch, bf16=True, rounds=5 * options.rounds
         ),
     }
     pair = {whole: seconds(Step(base[0], options.batch_size, bf16=True, whole=whole)) for whole in (True, False)}
     name, whole_batch = f"batch {options.batch_size} as a whole", f"{pair[True] / pair[False]:.2f}"
     columns[f"base, bf16, batch {options.batch_size}"] = [[name, whole_batch]]
-    answer = Inference(base[0], options.inference, bf16=True)
+    answer = Inference(base[0], options.smaller, bf16=True)
     ratios = [seconds(answer, kept=False) / seconds(answer, kept=True) for _ in range(1 + options.rounds)][1:]
-    columns[f"inference, base, bf16, batch {options.inference}"] = [
+    columns[f"inference, base, bf16, batch {options.smaller}"] = [
         ["glibc's own memory", f"{statistics.median(ratios):.2f}"]
     ]
     title = "Alternatives: time of a step with the change, divided by the time without it"

@@ -2,11 +2,13 @@
 
 `TextbookGFNet` is written as in the paper and the authors' code: rfft2, nn.Dropout, nn.Linear. Its parameters have the
 same names as those of `gfnet_pl.GFNet`, so that the weights of one load into the other. With equal weights both compute
-the same.
+the same. The convolutions of the stem are plain PyTorch in both.
 """
 
 import torch
 from torch import Tensor, nn
+
+from gfnet_pl.model.gfnet import Stem, conv_stem
 
 
 class TextbookFilter(nn.Module):
@@ -62,9 +64,10 @@ class TextbookBlock(nn.Module):
 class Embedding(nn.Module):
     """Square patches and their position embeddings: (B, 1, side, side) grey levels -> (B, N, C)."""
 
-    def __init__(self, dim: int, side: int, patch: int = 8) -> None:
+    def __init__(self, dim: int, side: int, patch: int = 8, stem: Stem = "patch") -> None:
         super().__init__()
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, dim, kernel_size=patch, stride=patch)})
+        in_one = nn.Conv2d(1, dim, kernel_size=patch, stride=patch)
+        self.patch_embed = nn.ModuleDict({"proj": conv_stem(1, dim, patch) if stem == "conv" else in_one})
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, (side // patch) ** 2, dim))
         self.register_buffer("mean", torch.full((1,), 127.5))
         self.register_buffer("std", torch.full((1,), 74.0))
@@ -84,8 +87,9 @@ class TextbookGFNet(Embedding):
         drop_path: float = 0.1,
         image_size: int = 96,
         num_classes: int = 28,
+        stem: Stem = "patch",
     ) -> None:
-        super().__init__(dim, image_size)
+        super().__init__(dim, image_size, stem=stem)
         side = image_size // 8
         self.pos_drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
@@ -114,8 +118,9 @@ class ViT(Embedding):
         image_size: int = 96,
         patch_size: int = 8,
         num_classes: int = 28,
+        stem: Stem = "patch",
     ) -> None:
-        super().__init__(dim, image_size, patch_size)
+        super().__init__(dim, image_size, patch_size, stem)
         layer = nn.TransformerEncoderLayer(
             dim, heads, 4 * dim, dropout, activation="gelu", batch_first=True, norm_first=True
         )
