@@ -11,10 +11,8 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher, subprocess_script
@@ -22,13 +20,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.survey import survey
-from gfnet_pl.errors import LARGEST_SEED, UserError, check_range, told_by_system
+from gfnet_pl.errors import UserError, told_by_system
 from gfnet_pl.files import replacing
 from gfnet_pl.help import tell_our_defaults
 from gfnet_pl.locks import held
 from gfnet_pl.messages import quiet
 from gfnet_pl.run.checkpoint import Checkpoint
-from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import BEST, LAST, RunFolder, claimed, find_checkpoint, new_run, newest_run
 from gfnet_pl.run.trained_data import is_other_data, trained_on
 from gfnet_pl.training.agreement import SameData
@@ -44,7 +41,7 @@ from gfnet_pl.training.losses import Losses
 from gfnet_pl.training.lost import PATIENCE, observe, observe_first, told_of_loss
 from gfnet_pl.training.memory import told_of_batch
 from gfnet_pl.training.mistakes import of_lightning, of_parser
-from gfnet_pl.training.options import allow_imports, find_home, names_as_text, read_names_as_text, refuse_urls
+from gfnet_pl.training.options import allow_imports, names_as_text, read_names_as_text
 from gfnet_pl.training.outcome import Outcome
 from gfnet_pl.training.outputs import KeepOutputs
 from gfnet_pl.training.plan import AUTO, Plan, make_plan
@@ -52,8 +49,8 @@ from gfnet_pl.training.precision import choose_precision
 from gfnet_pl.training.progress import Progress
 from gfnet_pl.training.run_logger import RunLogger, telling
 from gfnet_pl.training.run_record import RunRecord, config_text
+from gfnet_pl.training.settings import check_said, check_types, settle, take_emphasis
 from gfnet_pl.training.stopping import Stop, Stopped, is_started_by_lightning
-from gfnet_pl.training.trainer_options import check_trainer
 from gfnet_pl.training.warm_start import (
     give_body,
     give_weights,
@@ -197,21 +194,16 @@ class GFNetCLI(LightningCLI):
         try:
             explicit = parser.parse_args(words, defaults=False).get(subcommand)
             said = dict(explicit.items()) if explicit else {}
-            _refuse_empty(said)
-            refuse_urls(said)
-            find_home(said)
-            if "data.image_size" in said and said["data.image_size"] != said.get("model.image_size"):
-                raise UserError("data.image_size follows model.image_size: give that one")
-            if said.get("model.pretrained") and said.get("model.classes"):
-                raise UserError("model.pretrained starts a net for the data's classes: drop model.classes")
-            emphasised = _take_emphasis(said)
+            check_said(said)
+            emphasised = take_emphasis(said)
             self.checkpoint = _start_from(said.get("ckpt_path"), subcommand)
+            taken: dict[str, Any] = {}
             if self.checkpoint:
                 self.stage = said.get("stage") or self.checkpoint.stage or self.stage
                 self.other_data = is_other_data(self.checkpoint, said)
                 taken = settings_from(self.checkpoint, subcommand, said, self.stage)
                 taken_here = {key: value for key, value in taken.items() if key in known}
-                _check_types(subparser, taken_here, self.checkpoint, known)
+                check_types(subparser, taken_here, self.checkpoint, known)
                 subparser.set_defaults(taken_here)
             configs = any(word.partition("=")[0] == "--config" for word in words)
             if subcommand == "fit" and said.get("data.root") and not configs and self._begins_with_these(said):
@@ -224,32 +216,18 @@ class GFNetCLI(LightningCLI):
         except ArgumentError as error:
             raise UserError(of_parser(error, known)) from None
         config = self.config[subcommand]
-        for section in ("model", "data", "trainer"):
-            if not isinstance(config[section], Namespace):
-                raise UserError(f"{section} is {config[section]}: it must be a mapping; give it keys, or drop it")
-        if not isinstance(config["seed_everything"], bool):
-            check_range("seed_everything", config["seed_everything"], least=0, most=LARGEST_SEED)
-        check_trainer(config["trainer"])
-        find_home(config)
-        if root := config["data"]["root"]:  # the run must be found to be of these data from any folder
-            config["data"]["root"] = os.path.abspath(os.path.expanduser(root))
-        if table := config["data"]["group_table"]:
-            config["data"]["group_table"] = os.path.abspath(table)
+        settle(config, said)
         config["stage"] = self.stage
-        config["data"]["image_size"] = config["model"]["image_size"]
-        if self.checkpoint and config["model"]["classes"] is None:
-            config["model"]["classes"] = taken["model.classes"]  # None if the data have others
-        if self.checkpoint and subcommand == "fit" and resumes(self.checkpoint, self.stage):
-            config["data"]["splits"] = config["data"]["splits"] or taken["data.splits"]
-        if subcommand == "fit" and config["model"]["freeze"] and not (self.checkpoint or config["model"]["pretrained"]):
-            raise UserError("model.freeze keeps weights that were learned before: give --ckpt_path or model.pretrained")
-        config["model"]["in_channels"] = 3 if config["data"]["colour"] else 1
-        if said.get("model.in_channels", channels := config["model"]["in_channels"]) != channels:
-            raise UserError("model.in_channels follows data.colour: give that one")
         if emphasised:
             config["data"]["class_emphasis"], config["emphasis_from"] = said["data.class_emphasis"], None
         if self.checkpoint:
             config["ckpt_path"] = str(self.checkpoint.path)
+            if config["model"]["classes"] is None:
+                config["model"]["classes"] = taken["model.classes"]  # None if the data have others
+            if subcommand == "fit" and resumes(self.checkpoint, self.stage):
+                config["data"]["splits"] = config["data"]["splits"] or taken["data.splits"]
+        elif subcommand == "fit" and config["model"]["freeze"] and not config["model"]["pretrained"]:
+            raise UserError("model.freeze keeps weights that were learned before: give --ckpt_path or model.pretrained")
         if asked:
             print(config_text(subparser, config), end="")
             raise SystemExit(0)
@@ -481,42 +459,8 @@ class GFNetCLI(LightningCLI):
         return Outcome(self.checkpoint, self.outputs, self.datamodule, self.other_data, first)
 
 
-def _check_types(
-    parser: LightningArgumentParser, settings: dict[str, Any], checkpoint: Checkpoint, known: list[str]
-) -> None:
-    """Raises UserError if a setting of a checkpoint is of another type than its option: defaults are not checked."""
-    given: Any = Namespace()  # type: ignore[no-untyped-call]
-    for key, value in settings.items():
-        given[key] = value
-    try:
-        parser.parse_object(given, defaults=False)
-    except ArgumentError as error:
-        raise UserError(f"{checkpoint.path}: {of_parser(error, known)}") from None
-
-
-def _refuse_empty(said: dict[str, Any]) -> None:
-    """Raises an error if a setting is an empty text, most likely that of a variable that is not set."""
-    for key, value in said.items():
-        if isinstance(value, str) and not value.strip():
-            raise UserError(f"{key} is empty: is the variable that it comes from unset? Give a value, or drop it")
-
-
 def _start_from(name: str | None, subcommand: str) -> Checkpoint | None:
     """The checkpoint that a command starts from; without a name, None for `fit` and the newest run's for the others."""
     if name:
         return Checkpoint.load(find_checkpoint(str(name)))
     return None if subcommand == "fit" else Checkpoint.load(newest_run().checkpoint_to_test())
-
-
-def _take_emphasis(said: dict[str, Any]) -> bool:
-    """Replaces `emphasis_from` in `said` by the `data.class_emphasis` that follows from that run's confusion matrix.
-
-    Returns:
-        Whether `emphasis_from` was given.
-    """
-    if not (run := said.pop("emphasis_from", None)):
-        return False
-    if said.get("data.class_emphasis"):
-        raise UserError("emphasis_from and data.class_emphasis say the same thing in two ways: drop one")
-    said["data.class_emphasis"] = confusion_emphasis(RunFolder(Path(run)))
-    return True
