@@ -47,7 +47,7 @@ COMMANDS = {
     "resume": [*RESUME, "--trainer.max_epochs=3"],
     "test": ["test", *QUIET],
     "other data": ["test", *QUIET, "--data.root=pictures/Train"],
-    "predict": ["predict", *QUIET, "pictures/Test", "--out=predictions.csv"],
+    "predict": ["predict", "pictures/Test", "--out=predictions.csv"],
     "report": ["report"],
     "card": ["export", "--card"],
     "audit": ["audit", "pictures", "--page=audit.html"],
