@@ -147,6 +147,14 @@ class Place:
         return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
 
+def nothing(place, rng, times):
+    """nothing, for comparison: every command of the loops ends with status 0"""
+    for command in list(COMMANDS)[:times]:
+        place.fresh()
+        child = Child(COMMANDS[command])
+        yield (None if child.end() == 0 else child.text[-300:]), command
+
+
 def kills(place, rng, times):
     """kill -9 at random moments of a training, then resumed: nothing is lost, every file is whole"""
     for _ in range(times):
@@ -390,6 +398,7 @@ def words(place, rng, times):
 
 
 LOOPS = {
+    nothing: len(COMMANDS),
     kills: 40,
     signals: 40,
     writes: 1_000,
@@ -474,7 +483,8 @@ if __name__ == "__main__":
     for loop, times in LOOPS.items():
         if loop.__name__ in asked.only:
             began = time.monotonic()
-            tried, failed = run(loop, max(1, round(asked.share * times)), seed=asked.seed)
+            times = times if loop is nothing else max(1, round(asked.share * times))
+            tried, failed = run(loop, times, seed=asked.seed)
             found.append((loop.__doc__, tried, len(failed)))
             seconds = time.monotonic() - began
             print(f"{loop.__name__}: {tried - len(failed):,} of {tried:,} survived, {seconds:,.0f} s", flush=True)
