@@ -25,7 +25,8 @@ from sklearn.datasets import load_digits
 
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.collection import collect
-from gfnet_pl.data.duplicates import THRESHOLD, Prints, border_of, fingerprints, nearest_twins
+from gfnet_pl.data.duplicates import THRESHOLD, border_of, nearest_twins
+from gfnet_pl.data.prints import Prints, fingerprints
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 SIDE = 96

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gfnet_pl.data.duplicates import Leaked, border_of, clusters, fingerprints, leak_share, nearest_twins
+from gfnet_pl.data.duplicates import Leaked, border_of, clusters, leak_share, nearest_twins
+from gfnet_pl.data.prints import fingerprints
 from gfnet_pl.hand_signs.drawing import render
 
 A, B = render("A", signer=2, frame=0).astype(float), render("B", signer=1, frame=0).astype(float)
@@ -319,7 +320,8 @@ def test_memory_stays_bounded_where_every_picture_is_a_twin_of_every_other(tmp_p
     script = f"""
         import threading, time, numpy as np, torch
         torch.set_num_threads(1)
-        from gfnet_pl.data.duplicates import clusters, fingerprints, nearest_twins
+        from gfnet_pl.data.duplicates import clusters, nearest_twins
+        from gfnet_pl.data.prints import fingerprints
         def private():
             line = next(line for line in open("/proc/self/status") if line.startswith("RssAnon"))
             return int(line.split()[1]) / 1000

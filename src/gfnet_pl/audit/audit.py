@@ -32,9 +32,10 @@ from gfnet_pl.data.cache import Cached, cached_images
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.collection import named_root
 from gfnet_pl.data.decode import open_picture
-from gfnet_pl.data.duplicates import Ints, Prints, border_of, clusters, fingerprints, nearest_twins
+from gfnet_pl.data.duplicates import Ints, border_of, clusters, nearest_twins
 from gfnet_pl.data.groups import assign_groups, kinds_of
 from gfnet_pl.data.layouts import Found, Picture, scan, table_of
+from gfnet_pl.data.prints import Prints, fingerprints
 from gfnet_pl.data.splits import EVALUATED, SplitRule, draw_splits, read_splits
 from gfnet_pl.errors import OneLineParser, UserError
 from gfnet_pl.files import check_output, refuse_url

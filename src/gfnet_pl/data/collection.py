@@ -17,12 +17,13 @@ from gfnet_pl.data.archive import opened
 from gfnet_pl.data.cache import cached_images
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import refuse_broken
-from gfnet_pl.data.duplicates import THRESHOLD, border_of, clusters, fingerprints
+from gfnet_pl.data.duplicates import THRESHOLD, border_of, clusters
 from gfnet_pl.data.formats import holds_pictures
 from gfnet_pl.data.groups import assign_groups, kinds_of
 from gfnet_pl.data.layouts import Found, Picture, scan
 from gfnet_pl.data.manifest import outside
 from gfnet_pl.data.packed import class_order, file_of
+from gfnet_pl.data.prints import fingerprints
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
 from gfnet_pl.files import refuse_url

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gfnet_pl.data.duplicates import digests_of
 from gfnet_pl.data.manifest import Picture
+from gfnet_pl.data.prints import digests_of
 
 _NONE = np.empty(0, np.uint64)
 
@@ -20,7 +20,7 @@ class Seen(NamedTuple):
     """The pictures that a net was trained on.
 
     Attributes:
-        digests: (K,) of their pixels, see `duplicates.Prints`; sorted, each once.
+        digests: (K,) of their pixels, see `prints.Prints`; sorted, each once.
         paths: Their paths below the data's root. They count only where the digests are missing, or were made by another
             version that may decode to other pixels; otherwise this is empty.
     """

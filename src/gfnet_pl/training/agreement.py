@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gfnet_pl.data.datamodule import ImageDataModule
-from gfnet_pl.data.duplicates import digests_of
+from gfnet_pl.data.prints import digests_of
 from gfnet_pl.errors import UserError
 
 
