@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import gfnet_pl
-from gfnet_pl.files import replacing
+from gfnet_pl.files import growing, replacing
 from gfnet_pl.tables import write_rows
 
 
@@ -28,6 +28,23 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path, there):
         file.write("new")
         raise ValueError("half way")
     assert [(found, found.read_text()) for found in tmp_path.iterdir()] == ([(path, "old")] if there else [])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_of_a_file_that_grows_an_error_leaves_what_was_kept(tmp_path, kept):
+    path = tmp_path / "file"
+    with pytest.raises(ValueError, match="half way"), growing(path, over=True) as (file, keep):
+        file.write("first\n")
+        if kept:
+            keep()
+        file.write("sec")
+        file.flush()
+        raise ValueError("half way")
+    part = [(tmp_path / "file.partial", "first\n")] if kept else []
+    assert [(found, found.read_text()) for found in tmp_path.iterdir()] == part
+    with growing(path, over=True) as (file, keep):
+        file.write("whole\n")
+    assert [(found, found.read_text()) for found in tmp_path.iterdir()] == [(path, "whole\n")]
 
 
 def test_every_text_comes_back_from_a_csv_file(tmp_path):

@@ -9,7 +9,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -216,34 +216,42 @@ def flush(*files: IO[Any]) -> None:
 
 
 @contextmanager
-def growing(path: Path, *, over: bool) -> Iterator[IO[str]]:
+def growing(path: Path, *, over: bool) -> Iterator[tuple[IO[str], Callable[[], None]]]:
     """Opens a text file beside `path` that takes this name when it is whole: PATH.partial.
 
-    It is for what takes long and is worth something before its end: after an error, or a kill, what was written stays
-    there. A part without a byte goes.
+    It is for what takes long and is worth something before its end: after an error, what was kept until then stays
+    there. If that is nothing, no file stays.
 
     Args:
         path: The file to make. Its folder must exist.
         over: Whether a file of this name, and a part of it, are replaced.
 
     Yields:
-        The new file, open.
+        The new file, open, and a function that keeps what was written to it so far.
 
     Raises:
         FileExistsError: There is a part already, perhaps of a process that is writing it.
     """
-    partial = part_of(path)
+    partial, kept = part_of(path), 0
+
+    def keep() -> None:
+        nonlocal kept
+        file.flush()
+        kept = os.fstat(file.fileno()).st_size
+
     if over:
         partial.unlink(missing_ok=True)  # as in `replacing`
     with partial.open("x", encoding="utf-8", newline="") as file:
         try:
-            yield file
+            yield file, keep
             flush(file)
         except BaseException as error:
             with suppress(OSError):  # a full disk does not take what is left
                 file.close()
             with suppress(OSError):
-                if not partial.stat().st_size:
+                if kept:
+                    os.truncate(partial, kept)
+                else:
                     partial.unlink()
             if isinstance(error, OSError) and error.errno is not None and error.filename is None:
                 raise OSError(error.errno, error.strerror, os.fspath(partial)) from None  # as in `replacing`

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from itertools import chain, count
@@ -65,7 +65,7 @@ def run_predict(args: list[str]) -> None:
         log.warning(words, classifier.file)
     began, broken, rows = time.monotonic(), 0, []
     with ExitStack() as stack:
-        path, file = _opened(stack, values, rank, ranks)
+        path, file, keep = _opened(stack, values, rank, ranks)
         line, done = LiveLine(), 0
         stack.callback(line.clear)
         batches = stack.enter_context(closing(_classified(classifier, runtimes, pictures, values.top, person)))
@@ -77,7 +77,7 @@ def run_predict(args: list[str]) -> None:
                 if not done:
                     write_heading(file, values.format, values.top)
                 write_classified(file, values.format, batch)
-                file.flush()
+                keep()
                 done, broken = done + len(batch), broken + len(unread)
                 if len(pictures) <= _TABLE or broken == done:
                     rows += batch
@@ -181,12 +181,14 @@ def _gpus() -> list[str]:
     return [f"{kind.type}:{number}" for number in range(torch.accelerator.device_count())]
 
 
-def _opened(stack: ExitStack, values: argparse.Namespace, rank: int, ranks: int) -> tuple[Path | None, IO[str]]:
-    """The file to write, and its path; None for standard output."""
+def _opened(
+    stack: ExitStack, values: argparse.Namespace, rank: int, ranks: int
+) -> tuple[Path | None, IO[str], Callable[[], None]]:
+    """The file to write, its path (None for standard output), and a function that keeps what was written so far."""
     if values.out == "-":
         if ranks > 1:
             raise UserError("--out -: several processes would mix their lines; name a file")
-        return None, sys.stdout
+        return None, sys.stdout, sys.stdout.flush
     wanted = Path(values.out or PREDICTIONS)
     if values.out is None:
         wanted = wanted.with_suffix(f".{values.format}")
@@ -194,12 +196,12 @@ def _opened(stack: ExitStack, values: argparse.Namespace, rank: int, ranks: int)
         wanted = wanted.with_stem(f"{wanted.stem}-{rank + 1}-of-{ranks}")
         log.info("%d processes: each classifies its share of the pictures, the first one into %s", ranks, wanted)
     if values.out is not None:
-        return wanted, stack.enter_context(growing(wanted, over=True))
+        return wanted, *stack.enter_context(growing(wanted, over=True))
     numbered = (wanted.with_stem(f"{wanted.stem}-{number}") for number in count(2))
     for path in chain([wanted], numbered):
         if not os.path.lexists(path):
             with suppress(FileExistsError):  # another command is writing it, or was killed
-                return path, stack.enter_context(growing(path, over=False))
+                return path, *stack.enter_context(growing(path, over=False))
     raise AssertionError
 
 
