@@ -24,7 +24,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class _Normalise(torch.autograd.Function):
-    """PyTorch's kernels for the tokens and for their gradient; the gradients of weight and bias in float32."""
+    """PyTorch's kernels, that for the gradients of weight and bias on the tokens in float32."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:  # noqa: ANN401
@@ -35,9 +35,8 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # noqa: ANN401
         x, weight, bias, mean, rstd = ctx.saved_tensors
-        of_x, _, _ = torch.ops.aten.native_layer_norm_backward(
-            gradient, x, x.shape[-1:], mean, rstd, weight, bias, [True, False, False]
-        )
-        tokens = tuple(range(x.ndim - 1))
-        of_weight = torch.sub(x, mean).mul_(rstd).mul_(gradient).sum(tokens)  # float32, because mean is
-        return of_x, of_weight, gradient.sum(tokens, dtype=mean.dtype), None
+        kernel, axes = torch.ops.aten.native_layer_norm_backward, x.shape[-1:]
+        of_x, _, _ = kernel(gradient, x, axes, mean, rstd, weight, bias, [True, False, False])
+        floats = [value.float() for value in (gradient, x)]
+        _, of_weight, of_bias = kernel(*floats, axes, mean, rstd, weight.float(), bias.float(), [False, True, True])
+        return of_x, of_weight, of_bias, None
