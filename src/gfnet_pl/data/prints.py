@@ -87,6 +87,7 @@ def _digests(pixels: npt.NDArray[np.uint8]) -> list[int]:
 
 
 def thumbnails_of(prints: Prints, positions: npt.NDArray[np.int64]) -> Tensor:
+    """(P, 1024) float32 thumbnails at these positions; a product of two is a correlation."""
     rounded = prints.thumbnails[torch.from_numpy(positions)].float()
     length: Tensor = rounded.norm(dim=1, keepdim=True)  # float16 leaves it off by up to 2e-4
     return torch.where(length > 0, rounded / length, rounded)
