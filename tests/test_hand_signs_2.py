@@ -40,10 +40,10 @@ def test_a_folder_of_version_2_has_new_signers_in_two_halves_of_two_clips_each(r
     new = {("dev", f"signer{DEV}"), ("unseen", f"signer{UNSEEN}")}
     assert {each for each in pictures if each[0] != "test"} == {
         *(("train", "signer000", 1, frame) for frame in (0, 1)),
-        *((*each, clip, 0) for each in new for clip in (1, 2)),
+        *((*each, clip, frame) for each in new for clip in (1, 2) for frame in (0, 10, 20)),
     }
     record = json.loads((root / "hand_signs.json").read_text())
-    assert record["counts"] == {"Train": 56, "Test": 112, "Dev": 56, "Unseen": 56}
+    assert record["counts"] == {"Train": 56, "Test": 112, "Dev": 168, "Unseen": 168}
     assert write_hand_signs(root, **SMALL) == root
     with pytest.raises(UserError, match="other settings"):
         write_hand_signs(root, **SMALL | {"version": 1})

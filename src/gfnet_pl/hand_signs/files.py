@@ -6,7 +6,8 @@
     ROOT/hand_signs.json                        settings, counts and a digest
 
 Version 2 has better hands, and people whose differences are known. Its signers outside of training are in two halves,
-with two clips each: other light, another wall and another distance. Their frames are 10 apart.
+with two clips each: other light, another wall and another distance. They have three frames per clip, 10 apart, whatever
+training has, so that sets of any size are judged by the same pictures.
 
     ROOT/Train/<class>/signer003_clip1_frame05.png
     ROOT/Dev/<class>/signer1004_clip2_frame10.png       new signers to choose by
@@ -51,7 +52,7 @@ VERSIONS = (1, 2)  # a change to any picture or name needs another number
 RECORD, SIGNERS = "hand_signs.json", "signers.csv"
 UNSEEN_SIGNERS = {1: 8, 2: 32}
 GROUPS = r"(signer\d+)_"  # what a signer is called in the name of a picture
-APART = 10  # frames between those of a new signer's clip, in version 2
+NEW_FRAMES = tuple(range(0, 30, 10))  # of a new signer's clip, in version 2
 TESTS = 4  # test pictures per class
 PARTIAL = ".hand-signs-partial-"
 STALE = 3600  # seconds without a finished signer after which a partial folder belongs to a run that was killed
@@ -100,8 +101,8 @@ def write_hand_signs(
         out: The folder to make. If it is already this data set with these settings, nothing is done.
         version: 1, or 2 with the folder Dev and a table of the signers.
         signers: Training signers, 1 or more, in version 2 at most 1,000.
-        frames: Training frames per signer and class, 1 or more; also those of an unseen signer, in version 2 half of
-            them, rounded up, in each of his two clips.
+        frames: Training frames per signer and class, 1 or more; in version 1 also those of an unseen signer, who has
+            three in each of his two clips in version 2.
         unseen_signers: Signers for Unseen, 1 or more, in version 2 for Dev and Unseen together, half each. Default: 8,
             in version 2 32.
         seed: Another seed is another population of signers, 0 or more.
@@ -109,7 +110,8 @@ def write_hand_signs(
         progress: Whether to show a live line on standard error.
 
     Returns:
-        `out`, with (signers + unseen_signers) * 28 * frames + 112 pictures below it, if frames is even.
+        `out`, with 28 * (signers * frames + unseen_signers * n) + 112 pictures below it; n is frames in version 1, and
+        6 in version 2.
 
     Raises:
         UserError: For numbers out of range, if `out` exists and is anything else, or if it cannot be written.
@@ -216,7 +218,7 @@ def _pictures(number: int, settings: Settings) -> Iterator[tuple[str, str, int, 
     split = next(split for split, people in _people(settings).items() if number in people)
     second = settings.get("version", 1) == 2
     if second and split != "Train":
-        taken = [(clip, APART * frame) for clip in (1, 2) for frame in range((frames + 1) // 2)]
+        taken = [(clip, frame) for clip in (1, 2) for frame in NEW_FRAMES]
     else:
         taken = [(1, frame) for frame in range(frames)]
     plan = [(split, label, clip, frame) for label in CLASSES for clip, frame in taken]
