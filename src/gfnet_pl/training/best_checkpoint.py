@@ -12,7 +12,7 @@ from gfnet_pl.run.checkpoint import Unreadable, read_content
 from gfnet_pl.run.folder import BEST
 from gfnet_pl.training.classifier import GFNetClassifier
 
-FEW = 200  # validation pictures: below that, chance decides between epochs (docs/small-data.md has figures)
+FEW = 1000  # validation pictures: below that, chance decides between epochs (docs/small-data.md has figures)
 _LOSS = "best_loss"  # in the callback's state
 
 
