@@ -1,4 +1,4 @@
-"""The installed wheel finds its configs, without the checkout, and brings the pages of report and export."""
+"""The installed wheel finds its configs, without the checkout, and brings pages of report and export, and weights."""
 
 import subprocess
 import sys
@@ -18,6 +18,8 @@ def test_the_wheel_brings_the_configs_and_finds_them(tmp_path):
         assert (tmp_path / "site" / "gfnet_pl" / "report" / "page" / name).is_file()
     for name in ("page.html", "onnxruntime-web.tar.xz", "LICENSE-onnxruntime.txt"):
         assert (tmp_path / "site" / "gfnet_pl" / "export" / "page" / name).is_file()
+    for name in ("patch4.pt", "patch8.pt"):
+        assert (tmp_path / "site" / "gfnet_pl" / "model" / "small" / name).stat().st_size < 1e6
     code = "from gfnet_pl.cli import find_config; print(find_config('quick.yaml'))"
     found = subprocess.run(
         [sys.executable, "-c", code],

@@ -8,8 +8,11 @@ import yaml
 from conftest import QUIET, TINY_NET
 from PIL import Image
 
+from gfnet_pl import newest_run, read_run
 from gfnet_pl.cli import main
 from gfnet_pl.data.survey import Survey, survey
+from gfnet_pl.model.pretrained import small_file
+from gfnet_pl.run.facts import facts
 from gfnet_pl.training import plan
 from gfnet_pl.training.plan import make_plan
 
@@ -56,7 +59,7 @@ def test_on_an_nvidia_gpu_many_pictures_are_kept_there_if_they_fit_and_the_net_i
 
 
 @pytest.mark.parametrize(
-    ("side", "image", "tokens"), [(8, 16, 8), (28, 28, 14), (64, 64, 16), (96, 96, 12), (300, 128, 16)]
+    ("side", "image", "tokens"), [(8, 32, 8), (28, 32, 8), (40, 48, 12), (64, 64, 16), (96, 96, 12), (300, 128, 16)]
 )
 def test_images_are_about_as_large_as_the_pictures(side, image, tokens):
     chosen = planned(found(side=side))
@@ -71,6 +74,16 @@ def test_patches_fit_an_image_size_of_the_command_line(size):
     sides = [size] if isinstance(size, int) else size
     assert all(side % chosen["model.patch_size"] == 0 for side in sides)
     assert (chosen["model.stem"] == "conv") == (size not in (50, 97))  # their patches are no power of two, or 1
+
+
+def test_a_small_net_starts_from_the_weights_of_the_package_where_they_fit():
+    usual = planned(found())
+    assert usual["model.pretrained"] == "small"
+    assert usual["model.lr"] < planned(found(), **{"model.pretrained": None})["model.lr"]
+    assert planned(found(), **{"model.lr": 0.01})["model.lr"] == 0.01
+    assert planned(found(), **{"model.pretrained": "gfnet-xs.pth"})["model.dim"] == 256  # of the authors
+    for key, value in (("model.dim", 32), ("model.stem", "patch"), ("model.patch_size", 2)):
+        assert not planned(found(), **{key: value}).get("model.pretrained")
 
 
 def test_what_the_data_are_decides():
@@ -124,6 +137,19 @@ def test_the_command_line_wins_and_the_run_keeps_the_plan_as_a_config(pictures, 
     assert first | {"stage": "again"} == again
     assert not Path("runs/again/version_0/plan.yaml").exists()
     assert main(["test", *QUIET]) == 0  # the net with its convolutions is built again from its checkpoint
+
+
+def test_a_folder_is_trained_on_from_the_weights_of_the_package_and_the_run_says_so(pictures, workplace, caplog):
+    assert (
+        main(["fit", str(pictures), *QUIET, "--trainer.max_epochs=1", "--data.epoch_size=32", "--model.lr=1e-30"]) == 0
+    )
+    assert any("starts from weights of drawn pictures" in line for line in caplog.messages)
+    weights = torch.load("runs/auto/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    mlp = "blocks.3.mlp.fc2.weight"
+    kept = torch.load(small_file(4), weights_only=True)[mlp]
+    torch.testing.assert_close(weights[f"net.{mlp}"], kept.float())
+    assert main(["test", *QUIET]) == 0
+    assert "come with gfnet_pl" in dict(facts(read_run(newest_run())))["started from"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch import Tensor
 from gfnet_pl import GFNet, load_authors_weights
 from gfnet_pl.cli import main
 from gfnet_pl.errors import UserError
+from gfnet_pl.model.pretrained import SMALL, small_file, start_from
 
 DIM, DEPTH, CLASSES = 12, 3, 5
 
@@ -274,3 +275,42 @@ def test_where_the_weights_would_be_ignored_the_command_says_so(tiny, capsys):
     assert main([*tiny, "--trainer.max_epochs=1"]) == 0
     assert main([*tiny, "--stage=other", "--ckpt_path=last.ckpt", "--model.pretrained=x.pth"]) == 2
     assert "model.pretrained is x.pth in this command but None in runs/base" in capsys.readouterr().err
+
+
+def small_net(**arguments) -> GFNet:
+    fits = {"image_size": 32, "patch_size": 4, "num_classes": CLASSES, "dim": 96, "depth": 4, "stem": "conv"}
+    return GFNet(**fits | arguments).eval()
+
+
+@pytest.mark.parametrize("patch", [4, 8])
+@pytest.mark.parametrize(("rows", "columns"), [(8, 8), (12, 12), (5, 7)])
+def test_the_weights_that_come_with_the_package_start_a_net_of_any_grid(patch, rows, columns):
+    net = small_net(image_size=(patch * rows, patch * columns), patch_size=patch)
+    head = net.head.weight.clone()
+    start_from(net, SMALL)
+    assert torch.equal(net.head.weight, head)
+    kept = torch.load(small_file(patch), weights_only=True)
+    assert sum(value.numel() for value in kept.values()) > 370_000
+    for name, value in kept.items():
+        own = net.state_dict()[name]
+        if own.shape == value.shape:
+            assert torch.equal(own, value.to(own)), name
+        else:
+            assert "filter" in name or name == "pos_embed"
+    assert net(torch.randn(2, 1, patch * rows, patch * columns)).isfinite().all()
+
+
+def test_in_colour_they_see_the_mean_of_the_colours():
+    grey, colour = small_net(), small_net(in_channels=3)
+    for net in (grey, colour):
+        start_from(net, SMALL)
+    images = torch.randn(2, 3, 32, 32)
+    seen = grey.features(images.mean(1, keepdim=True))
+    torch.testing.assert_close(colour.features(images), seen, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("other", ["--model.dim=32", "--model.depth=2", "--model.stem=patch", "--model.patch_size=16"])
+def test_another_net_cannot_start_from_them(tiny, capsys, other):
+    fits = ["--model.image_size=32", "--model.patch_size=4", "--model.dim=96", "--model.depth=4", "--model.stem=conv"]
+    assert main([*tiny, *fits, other, "--model.pretrained=small"]) == 2
+    assert "model.pretrained small needs --model.stem conv --model.dim 96 --model.depth 4" in capsys.readouterr().err

@@ -66,7 +66,7 @@ net
   --model.image_size N         pixels: height and width (96)
   --model.lr X                 peak learning rate (0.001)
   --model.weight_decay X       of AdamW (1e-06)
-  --model.pretrained FILE      the authors' weights to start from
+  --model.pretrained WHAT      small (comes with gfnet), or the authors' FILE
   --model.freeze N             keep the first N blocks as they are (0)
 training
   --trainer.max_epochs N       (20)

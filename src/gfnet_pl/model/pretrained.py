@@ -1,7 +1,7 @@
-"""Loads the weights that the authors of GFNet published into a model of this package.
+"""Weights to start a new net from: those that come with the package, or those that the authors of GFNet published.
 
-Parameters have the same names in both. The weights are adapted where these differ: colour or grey pictures, the grid of
-tokens, filters with half of the rows, the number of classes.
+Parameters have the same names everywhere. The weights are adapted where these differ: colour or grey pictures, the grid
+of tokens, filters with half of the rows, the number of classes.
 
 Axes: H x W tokens of the model, h x w tokens of the weights, C channels.
 """
@@ -11,6 +11,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,66 @@ from gfnet_pl.model.gfnet import GFNet
 
 logger = logging.getLogger(__name__)
 
+SMALL = "small"  # as model.pretrained: the nets that come with the package
+_SMALL_PATCHES = 4, 8
+_SMALL_FITS = {"stem": "conv", "dim": 96, "depth": 4, "mlp_ratio": 4}
+_FIRST = "patch_embed.proj.0.weight"  # of a stem of convolutions
 PUBLISHED = "the file of gfnet-xs, gfnet-ti, gfnet-s or gfnet-b"  # not gfnet-h: it has several resolutions
+
+
+def start_from(model: GFNet, pretrained: str) -> None:
+    """Gives a new net the weights that `model.pretrained` names: SMALL, or the file of published ones.
+
+    Raises:
+        UserError: As for `read_authors_weights` and `load_authors_weights`.
+    """
+    if pretrained == SMALL:
+        _load_small_weights(model)
+    else:
+        load_authors_weights(model, read_authors_weights(Path(pretrained)))
+
+
+def check_pretrained(pretrained: str, arguments: Mapping[str, Any]) -> None:
+    """Refuses what `start_from` could not use, before any data are read.
+
+    Args:
+        pretrained: As for `start_from`.
+        arguments: All arguments of the net, by name.
+
+    Raises:
+        UserError: The net is not one of those that come with the package, or the file holds no weights.
+    """
+    if pretrained != SMALL:
+        read_authors_weights(Path(pretrained))
+    elif not comes_with_weights(arguments):
+        needed = " ".join(f"--model.{name} {value}" for name, value in _SMALL_FITS.items() if name != "mlp_ratio")
+        raise UserError(f"model.pretrained {SMALL} needs {needed}, and a --model.patch_size of 4 or 8; or drop it")
+
+
+def comes_with_weights(arguments: Mapping[str, Any]) -> bool:
+    """Whether a net of these arguments, which may lack the usual mlp_ratio, can start from SMALL."""
+    fits = all(arguments.get(name, value) == value for name, value in _SMALL_FITS.items())
+    return fits and arguments["patch_size"] in _SMALL_PATCHES
+
+
+def small_file(patch_size: int) -> Path:
+    """The weights for patches of this side that come with the package; benchmarks/pretraining.py makes them."""
+    return Path(__file__).with_name("small") / f"patch{patch_size}.pt"
+
+
+def _load_small_weights(model: GFNet) -> None:
+    """The head stays as it is, and so does the normalisation: the weights expect pictures of mean 0 and deviation 1."""
+    own = model.state_dict()
+    weights: dict[str, Tensor] = torch.load(
+        small_file(model.image_size[0] // model.map_size[0]), map_location="cpu", weights_only=True
+    )
+    loaded = {name: value.to(own[name]) for name, value in weights.items()}
+    channels = own[_FIRST].shape[1]
+    loaded[_FIRST] = loaded[_FIRST].expand(-1, channels, -1, -1) / channels  # they saw grey, the mean of the colours
+    filters = weights["blocks.0.filter.complex_weight"]
+    _adapt_grid(loaded, model, (filters.shape[0], weights["pos_embed"].shape[1] // filters.shape[0]))
+    model.load_state_dict(own | loaded)
+    logger.info("the net starts from weights of drawn pictures that come with the package: docs/small-data.md")
 
 
 def read_authors_weights(file: Path) -> dict[str, Tensor]:
@@ -80,13 +140,10 @@ def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None
     if model.patch_embed.proj.in_channels == 1:
         loaded["patch_embed.proj.weight"] = loaded["patch_embed.proj.weight"].sum(dim=1, keepdim=True)
         taken.append("colours summed to grey")
-    filters = [name for name in own if name.endswith("complex_weight")]
+    _adapt_grid(loaded, model, old_map)
     if old_map != model.map_size:
-        loaded["pos_embed"] = _resize_positions(loaded["pos_embed"], old_map, model.map_size)
-        loaded |= {name: _resize_filter(loaded[name], old_map, model.map_size) for name in filters}
         old, new = (f"{height} x {width}" for height, width in (old_map, model.map_size))
         taken.append(f"positions and filters resized from {old} to {new} tokens")
-    loaded |= {name: _fold_rows(loaded[name], stored_rows=len(own[name])) for name in filters}
     classes, own_classes = len(loaded["head.bias"]), len(own["head.bias"])
     if classes != own_classes:
         taken.append(f"head is new: {classes} classes there, {own_classes} here")
@@ -137,6 +194,16 @@ def _check_shapes(state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> t
                 "build it with the weights' patch_size, in_channels and mlp_ratio"
             )
     return height, width
+
+
+def _adapt_grid(loaded: dict[str, Tensor], model: GFNet, old_map: tuple[int, int]) -> None:
+    """Brings positions and filters of another grid of tokens, in place, to the model's grid and stored rows."""
+    own = model.state_dict()
+    filters = [name for name in own if name.endswith("complex_weight")]
+    if old_map != model.map_size:
+        loaded["pos_embed"] = _resize_positions(loaded["pos_embed"], old_map, model.map_size)
+        loaded |= {name: _resize_filter(loaded[name], old_map, model.map_size) for name in filters}
+    loaded |= {name: _fold_rows(loaded[name], stored_rows=len(own[name])) for name in filters}
 
 
 def _resize_positions(positions: Tensor, old_map: tuple[int, int], new_map: tuple[int, int]) -> Tensor:

@@ -1,7 +1,9 @@
 """What was trained, on which data and how, in words: for the report and for the model card."""
 
+from pathlib import Path
 from typing import Any
 
+from gfnet_pl.model.pretrained import SMALL
 from gfnet_pl.run.folder import BEST, LAST
 from gfnet_pl.run.run import Run
 
@@ -57,12 +59,21 @@ def facts(run: Run) -> list[tuple[str, str]]:
             f"{settings['model.warmup_epochs']:g} epochs of warm-up, cosine; batch {settings.get('data.batch_size')}, "
             f"{settings.get('trainer.max_epochs')} epochs; {settings.get('trainer.precision')}",
         ),
+        *([("started from", start)] if (start := _start(settings)) else []),
         ("augmentation", ", ".join(f"{name} {value:g}" for name, value in augment.items()) or "none"),
         ("balance", _balance(settings)),
         ("seed", str(session.get("seed", "not known"))),
         ("made with", f"{versions}; commit {session.get('commit') or 'not known'}" if session else "not known"),
         ("hardware", f"{session.get('devices')}; {session.get('cpu')}" if session else "not known"),
     ]
+
+
+def _start(settings: dict[str, Any]) -> str:
+    """The weights that a new net began with, "" for random ones. A file's folder is private."""
+    pretrained = settings.get("model.pretrained")
+    if pretrained == SMALL:
+        return "weights that come with gfnet_pl, trained on rendered hands, glyphs and contours"
+    return f"the published weights {Path(pretrained).name}" if pretrained else ""
 
 
 def _balance(settings: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import TESTED
 from gfnet_pl.errors import UserError, check_range
 from gfnet_pl.model.gfnet import GFNet, check_arguments
-from gfnet_pl.model.pretrained import load_authors_weights, read_authors_weights
+from gfnet_pl.model.pretrained import check_pretrained, start_from
 from gfnet_pl.training.checkpoint_files import refuse_bad_weights
 from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_loss
 from gfnet_pl.training.schedule import warmup_cosine
@@ -107,8 +106,8 @@ class GFNetClassifier(LightningModule):
         weight_decay: Weight decay of AdamW, on all parameters as in the source study.
         warmup_epochs: Length of the warm-up in epochs; 0 starts at `lr`.
         classes: Class names in the order of the logits; default: the classes of the data. Checkpoints store them.
-        pretrained: File of the weights that GFNet's authors published, to start a new net from. See
-            `pretrained.load_authors_weights` for what is adapted.
+        pretrained: What a new net starts from: small, the weights that come with the package, or a file of those that
+            GFNet's authors published. See `pretrained.load_authors_weights` for what is adapted.
         freeze: Keep patch embedding, position embedding and this many of the first blocks as they are, see
             `GFNet.freeze`. Default: train all.
         compile: Compile the net for training, in place. It is meant for a GPU. On a CPU it needs a C++ compiler and
@@ -155,10 +154,10 @@ class GFNetClassifier(LightningModule):
         check_range("model.warmup_epochs", self.warmup_epochs, least=0)
         if self.classes is not None and len(set(self.classes)) != max(1, len(self.classes)):
             raise UserError("model.classes: name each class, and each once; or leave it out")
-        if self.pretrained and self.classes is None:
-            read_authors_weights(Path(self.pretrained))  # they are loaded when the net is built, into a run's folder
         arguments = signature(GFNet).bind(**self.net_arguments)
         arguments.apply_defaults()
+        if self.pretrained and self.classes is None:  # the weights are loaded when the net is built
+            check_pretrained(self.pretrained, arguments.arguments)
         try:
             check_arguments(*arguments.arguments.values())
             check_range("freeze", self.freezes, least=0, most=arguments.arguments["depth"], error=ValueError)
@@ -195,7 +194,7 @@ class GFNetClassifier(LightningModule):
             if stage == "fit":
                 self.net.set_normalisation(*data.normalisation())
                 if self.pretrained:
-                    load_authors_weights(self.net, read_authors_weights(Path(self.pretrained)))
+                    start_from(self.net, self.pretrained)
                 if self.start:
                     self.start()
         elif found and found != self.classes:

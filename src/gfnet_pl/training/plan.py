@@ -15,11 +15,12 @@ import torch
 
 from gfnet_pl.data.survey import Survey
 from gfnet_pl.files import settings_text
+from gfnet_pl.model.pretrained import SMALL, comes_with_weights
 
 AUTO = "auto"  # of a run whose settings were planned
 
 # Pictures of at most so many pixels (the shorter side) -> side of the images, side of the patches.
-_IMAGES = ((10, 16, 2), (20, 32, 4), (30, 28, 2), (48, 32, 2), (80, 64, 4), (160, 96, 8))
+_IMAGES = ((30, 32, 4), (48, 48, 4), (80, 64, 4), (160, 96, 8))
 _LARGEST_IMAGE = (0, 128, 8)
 _SMALL_NET = {"stem": "conv", "dim": 96, "depth": 4, "dropout": 0.0, "drop_path": 0.1, "lr": 5e-3, "weight_decay": 0.05}
 _STUDYS_NET = {
@@ -31,6 +32,7 @@ _STUDYS_NET = {
     "lr": 1e-3,
     "weight_decay": 1e-6,
 }
+_LR_FROM_SMALL = 2e-3
 _MANY = 100_000  # pictures from which the study's net is trained, on a GPU
 _BATCH, _LARGE_BATCH = 32, 512
 _EPOCHS, _FEWEST_EPOCHS, _STEPS_PER_EPOCH, _WARMUP = 20, 3, 100, 0.1
@@ -77,9 +79,7 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
     gpu = torch.accelerator.is_available() and said.get("trainer.accelerator") != "cpu"
     large = gpu and found.pictures >= _MANY
     images = _images(found, said)
-    net = _STUDYS_NET if large or said.get("model.pretrained") else _SMALL_NET
-    if images["patch_size"] not in (2, 4, 8, 16):
-        net = net | {"stem": "patch"}
+    net = _net(images, said, large=large)
     kept = _kept_out(found, group_by=said.get("data.group_by"), folds=said.get("data.folds"))
     batch = said.get("data.batch_size", _LARGE_BATCH if large else _BATCH)
     training = max(1, found.pictures - kept.pop("pictures"))
@@ -101,6 +101,16 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
     settings |= {"data.folds": folds} if (folds := said.get("data.folds")) else {}
     settings |= {key: said[key] for key in settings if key in said and key != "data.root"}
     return Plan(settings, _reasons(found, settings, training=training, gpu=gpu))
+
+
+def _net(images: dict[str, Any], said: Mapping[str, Any], *, large: bool) -> dict[str, Any]:
+    """The net's settings; a small net starts from the weights that come with the package, if they fit."""
+    if large or said.get("model.pretrained", SMALL) not in (None, SMALL):
+        return _STUDYS_NET
+    net = _SMALL_NET | ({} if images["patch_size"] in (2, 4, 8, 16) else {"stem": "patch"})
+    asked = images | net | {key.removeprefix("model."): value for key, value in said.items() if "model." in key}
+    starts = said.get("model.pretrained", SMALL) == SMALL and comes_with_weights(asked)
+    return net | ({"pretrained": SMALL, "lr": _LR_FROM_SMALL} if starts else {})
 
 
 def _on_nvidia(found: Survey, size: Any) -> dict[str, Any]:  # noqa: ANN401  (a side, or height and width)

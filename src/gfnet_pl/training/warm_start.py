@@ -84,7 +84,7 @@ def transfers(checkpoint: Checkpoint, said: dict[str, Any], stage: str) -> bool:
 def kept_in_plan(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a plan for other data has to keep of the net, by dotted key, and the learning rate that suits it."""
     own = {key: value for key, value in (_KEPT | checkpoint.settings).items() if key in (*_OF_THE_NET, *_KEPT)}
-    return own | {"model.lr": _LR}
+    return own | {"model.lr": _LR, "model.pretrained": None}
 
 
 def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any], stage: str) -> dict[str, Any]:
