@@ -2,7 +2,7 @@
 
 import pytest
 
-from gfnet_pl.training.best_checkpoint import FEW, Validated, is_better
+from gfnet_pl.training.best_checkpoint import FEW, Validated, chosen_by, is_better
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,7 @@ from gfnet_pl.training.best_checkpoint import FEW, Validated, is_better
 )
 def test_which_of_two_epochs_is_better(new, best, images, better):
     assert is_better(Validated(*new, images), Validated(*best, images)) is better
+
+
+def test_below_a_thousand_validation_pictures_the_last_epoch_is_taken():
+    assert [chosen_by(images) for images in (200, 999, 1000)] == ["last", "last", "accuracy"]

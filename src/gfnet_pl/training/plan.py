@@ -46,7 +46,7 @@ _GROUPS, _MANY_GROUPS = 5, 20
 _FEW_PER_CLASS = 200
 _OTHER_TOOL = (
     "so few pictures: an SVM on histograms of gradients may be better; on clothes, 10 per class, it had 74 %, "
-    "such a net 72; on drawn things, 50 per class, 42 and 44 (docs/small-data.md)"
+    "such a net 72; on clip art, 50 per class, 42 and 44 (docs/small-data.md)"
 )
 _AUGMENT = {"rotation": 14.3, "scale": 0.2, "shift": 0.075, "brightness": 0.1, "contrast": 0.3}
 
@@ -108,7 +108,8 @@ def _net(images: dict[str, Any], said: Mapping[str, Any], *, large: bool) -> dic
     if large or said.get("model.pretrained", SMALL) not in (None, SMALL):
         return _STUDYS_NET
     net = _SMALL_NET | ({} if images["patch_size"] in (2, 4, 8, 16) else {"stem": "patch"})
-    asked = images | net | {key.removeprefix("model."): value for key, value in said.items() if "model." in key}
+    own = {key.removeprefix("model."): value for key, value in said.items() if key.startswith("model.")}
+    asked = images | net | own
     starts = said.get("model.pretrained", SMALL) == SMALL and comes_with_weights(asked)
     return net | ({"pretrained": SMALL, "lr": _LR_FROM_SMALL} if starts else {})
 
