@@ -13,7 +13,7 @@ from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.collection import collect, named_root
 from gfnet_pl.errors import UserError
 from gfnet_pl.hand_signs import scene
-from gfnet_pl.hand_signs.files import write_hand_signs
+from gfnet_pl.hand_signs.files import hand_signs_root, write_hand_signs
 from gfnet_pl.hand_signs.letters import LETTERS, hand
 from gfnet_pl.hand_signs.people import DEV, PROPERTIES, RANGES, TOGETHER, UNSEEN, Signer, signer
 
@@ -66,6 +66,18 @@ def test_the_table_says_of_every_signer_what_it_was_drawn_with(root):
 def test_what_version_2_cannot_be_is_one_line(tmp_path, change, words):
     with pytest.raises(UserError, match=words):
         write_hand_signs(tmp_path / "signs", **SMALL | change)
+
+
+def test_each_version_has_its_usual_size_and_takes_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("gfnet_pl.hand_signs.files.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("gfnet_pl.hand_signs.files.write_hand_signs", lambda folder, **size: (folder.name, size))
+    assert hand_signs_root()[0] == "hand-signs-v1-64x6-unseen8-seed0"
+    name, size = hand_signs_root(version=2)
+    assert name == "hand-signs-v2-384x1-unseen32-seed0"
+    assert size == {"version": 2, "signers": 384, "frames": 1, "unseen_signers": 32, "seed": 0}
+    assert hand_signs_root(version=2, frames=2)[0] == "hand-signs-v2-384x2-unseen32-seed0"
+    with pytest.raises(UserError, match="no version 3"):
+        hand_signs_root(version=3)
 
 
 def test_version_2_is_found_by_its_name(root, tmp_path, monkeypatch):

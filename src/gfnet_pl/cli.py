@@ -149,8 +149,9 @@ def _hand_signs(args: list[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     words = "1, or 2: better hands, Dev and Unseen of 16 signers each, a table of how they differ (default 1)"
     parser.add_argument("--version", type=int, default=1, help=words)
-    parser.add_argument("--signers", type=int, default=64, help="signers in Train (default 64)")
-    parser.add_argument("--frames", type=int, default=6, help="pictures per signer and class (default 6)")
+    parser.add_argument("--signers", type=int, default=None, help="signers in Train (default 64, in version 2 384)")
+    words = "pictures per signer and class (default 6, in version 2 1)"
+    parser.add_argument("--frames", type=int, default=None, help=words)
     words = "signers in Unseen only, in version 2 half of them in Dev (default 8, in version 2 32)"
     parser.add_argument("--unseen-signers", type=int, default=None, help=words)
     parser.add_argument("--seed", type=int, default=0, help="another seed is another set (default 0)")

@@ -50,7 +50,9 @@ __all__ = ["CLASSES", "hand_signs_root", "render", "write_hand_signs"]
 
 VERSIONS = (1, 2)  # a change to any picture or name needs another number
 RECORD, SIGNERS = "hand_signs.json", "signers.csv"
-UNSEEN_SIGNERS = {1: 8, 2: 32}
+# Signers, frames and new signers, where nothing else is asked for. Version 2 has as many pictures, but of more people:
+# that is what helps new ones (docs/people.md).
+USUAL = {1: (64, 6, 8), 2: (384, 1, 32)}
 GROUPS = r"(signer\d+)_"  # what a signer is called in the name of a picture
 NEW_FRAMES = tuple(range(0, 30, 10))  # of a new signer's clip, in version 2
 TESTS = 4  # test pictures per class
@@ -60,7 +62,12 @@ Settings = dict[str, int]
 
 
 def hand_signs_root(
-    *, version: int = 1, signers: int = 64, frames: int = 6, unseen_signers: int | None = None, seed: int = 0
+    *,
+    version: int = 1,
+    signers: int | None = None,
+    frames: int | None = None,
+    unseen_signers: int | None = None,
+    seed: int = 0,
 ) -> Path:
     """Finds the data set in the user's cache folder, or makes it there once.
 
@@ -77,19 +84,26 @@ def hand_signs_root(
     Raises:
         UserError: As for `write_hand_signs`.
     """
-    new = UNSEEN_SIGNERS.get(version, 0) if unseen_signers is None else unseen_signers
+    signers, frames, new = _size(version, signers, frames, unseen_signers)
     folder = cache_folder() / f"hand-signs-v{version}-{signers}x{frames}-unseen{new}-seed{seed}"
     if not folder.exists():
         log.info("the embedded data are rendered once, into %s", folder)
     return write_hand_signs(folder, version=version, signers=signers, frames=frames, unseen_signers=new, seed=seed)
 
 
+def _size(version: int, *asked: int | None) -> tuple[int, ...]:
+    """Signers, frames and new signers: what was asked for, else those of USUAL."""
+    if version not in VERSIONS:
+        raise UserError(f"hand signs: there is no version {version}; give 1 or 2")
+    return tuple(usual if each is None else each for each, usual in zip(asked, USUAL[version], strict=True))
+
+
 def write_hand_signs(
     out: Path,
     *,
     version: int = 1,
-    signers: int = 64,
-    frames: int = 6,
+    signers: int | None = None,
+    frames: int | None = None,
     unseen_signers: int | None = None,
     seed: int = 0,
     processes: int | None = None,
@@ -100,9 +114,9 @@ def write_hand_signs(
     Args:
         out: The folder to make. If it is already this data set with these settings, nothing is done.
         version: 1, or 2 with the folder Dev and a table of the signers.
-        signers: Training signers, 1 or more, in version 2 at most 1,000.
+        signers: Training signers, 1 or more, in version 2 at most 1,000. Default: 64, in version 2 384.
         frames: Training frames per signer and class, 1 or more; in version 1 also those of an unseen signer, who has
-            three in each of his two clips in version 2.
+            three in each of his two clips in version 2. Default: 6, in version 2 1.
         unseen_signers: Signers for Unseen, 1 or more, in version 2 for Dev and Unseen together, half each. Default: 8,
             in version 2 32.
         seed: Another seed is another population of signers, 0 or more.
@@ -116,9 +130,7 @@ def write_hand_signs(
     Raises:
         UserError: For numbers out of range, if `out` exists and is anything else, or if it cannot be written.
     """
-    if version not in VERSIONS:
-        raise UserError(f"hand signs: there is no version {version}; give 1 or 2")
-    new = UNSEEN_SIGNERS[version] if unseen_signers is None else unseen_signers
+    signers, frames, new = _size(version, signers, frames, unseen_signers)
     settings = {"signers": signers, "frames": frames, "unseen_signers": new, "seed": seed}
     processes = cores() if processes is None else processes
     for name, value, least in (*((k, v, k != "seed") for k, v in settings.items()), ("processes", processes, 1)):
