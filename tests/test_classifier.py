@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
@@ -33,7 +34,7 @@ def fit(pictures, model, **options):
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[record],
+        callbacks=[record, *options.pop("callbacks", [])],
         **options,
     )
     data = ImageDataModule(str(pictures), image_size=16, batch_size=8, seed=1)
@@ -75,6 +76,62 @@ def test_the_optimizer_is_adamw_with_the_given_decay(pictures):
     (group,) = trainer.optimizers[0].param_groups
     assert group["weight_decay"] == 0.25
     assert len(group["params"]) == len(list(model.net.parameters()))
+
+
+def test_a_sharpness_aware_step_follows_the_gradient_of_the_moved_weights_and_counts_a_batch_once(pictures):
+    torch.manual_seed(0)
+    model = GFNetClassifier(lr=1e-2, weight_decay=0.25, warmup_epochs=0, sam_rho=0.5, **NET)
+    before, batches, counted = [], [], []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            before.extend(each.detach().clone() for each in model.net.parameters())
+            batches.append(batch)
+
+        def on_train_batch_end(self, *_):
+            counted.append(int(model.metrics["train_set"].confusion.confmat.sum()))
+
+    trainer, _ = fit(pictures, model, max_steps=1, callbacks=[Watch()])
+    after = [each.detach().clone() for each in model.net.parameters()]
+    (images, labels, _), parameters = batches[0], list(model.net.parameters())
+    assert counted == [8] and trainer.global_step == 1
+
+    def gradients():
+        return torch.autograd.grad(F.cross_entropy(model.net(images), labels), parameters)
+
+    model.net.train()
+    with torch.no_grad():
+        torch._foreach_copy_(parameters, before)
+    uphill = gradients()
+    length = sum(each.square().sum() for each in uphill).sqrt()
+    with torch.no_grad():
+        torch._foreach_add_(parameters, [0.5 * each / length for each in uphill])
+    expected = gradients()
+    with torch.no_grad():
+        torch._foreach_copy_(parameters, before)
+    for each, gradient in zip(parameters, expected, strict=True):
+        each.grad = gradient
+    torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.25).step()
+    for one, other in zip(after, parameters, strict=True):
+        torch.testing.assert_close(one, other.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_sharpness_aware_steps_of_several_batches_are_refused(pictures):
+    with pytest.raises(UserError, match=r"sam_rho needs trainer\.accumulate_grad_batches 1"):
+        fit(pictures, GFNetClassifier(sam_rho=0.1, **NET), max_epochs=1, accumulate_grad_batches=2)
+
+
+def test_validation_has_all_views_of_an_image_but_one_within_a_training(pictures):
+    torch.manual_seed(0)
+    model = GFNetClassifier(lr=5e-3, warmup_epochs=1, shifted_views=True, **NET)
+    trainer, _ = fit(pictures, model, max_epochs=2)
+    trained = trainer.callback_metrics["val/loss"].item()
+    trainer.validate(model, datamodule=trainer.datamodule, verbose=False)
+    validated = trainer.callback_metrics["val/loss"].item()
+    model.net.shifted_views = False
+    trainer.validate(model, datamodule=trainer.datamodule, verbose=False)
+    assert trainer.callback_metrics["val/loss"].item() == pytest.approx(trained, rel=1e-5)
+    assert abs(validated - trained) > 1e-4
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

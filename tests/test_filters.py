@@ -166,8 +166,10 @@ def test_only_images_of_the_pairs_are_looked_at(monkeypatch):
     seen = []
     monkeypatch.setattr(
         GFNet,
-        "forward",
-        lambda self, images, forward=GFNet.forward: (seen.append(len(images)), forward(self, images))[1],
+        "features",
+        lambda self, images, features=GFNet.features, **how: (seen.append(len(images)), features(self, images, **how))[
+            1
+        ],
     )
     discriminative_frequencies(net, images, labels, [(0, 1)])
     assert seen == [20]
@@ -182,6 +184,14 @@ def test_large_maps_without_matrices_work(monkeypatch):
     ratio = discriminative_frequencies(net, grey(6, net.image_size), torch.arange(6) % 2, [(0, 1)])
     assert ratio.shape == (1, 20, 11)
     assert np.isfinite(ratio).all()
+
+
+def test_frequencies_are_those_of_one_view():
+    images, labels, pairs = grey(12, (16, 16)), torch.arange(12) % 2, [(0, 1)]
+    one, five = make(), make(shifted_views=True)
+    five.load_state_dict(one.state_dict())
+    found = [discriminative_frequencies(net, images, labels, pairs) for net in (one, five)]
+    np.testing.assert_allclose(found[0], found[1])
 
 
 def test_the_net_stays_as_it_was():

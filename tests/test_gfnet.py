@@ -97,6 +97,19 @@ def test_features_are_the_mean_token_and_logits_a_linear_layer_of_them():
     torch.testing.assert_close(net(images), features @ net.head.weight.T + net.head.bias)
 
 
+def test_shifted_views_give_the_mean_over_the_image_and_its_four_neighbours_outside_of_training():
+    net = tiny(shifted_views=True, dropout=0.0, drop_path=0.0, image_size=(32, 48)).eval()
+    images = torch.rand(3, 1, 32, 48) * 255
+    down, right = torch.arange(32), torch.arange(48)
+    moved = [(0, 0), (2, 0), (-2, 0), (0, 2), (0, -2)]  # a quarter of a patch of 8
+    seen = [images[:, :, (down + dy).clamp(0, 31)][..., (right + dx).clamp(0, 47)] for dy, dx in moved]
+    one_view = [net.features(view, one_view=True) for view in seen]
+    torch.testing.assert_close(net.features(images), torch.stack(one_view).mean(0))
+    assert (net.features(images) - one_view[0]).abs().max() > 1e-3
+    net.train()
+    torch.testing.assert_close(net.features(images), one_view[0])
+
+
 def test_every_parameter_gets_a_gradient():
     net = tiny(filter_size=(3, 3))
     net(grey(8)).square().sum().backward()

@@ -86,6 +86,15 @@ def test_a_small_net_starts_from_the_weights_of_the_package_where_they_fit():
         assert not planned(found(), **{key: value}).get("model.pretrained")
 
 
+def test_steps_are_sharpness_aware_where_few_pictures_are_drawn_often():
+    assert planned(found())["model.sam_rho"] > 0
+    assert "sharpness-aware" in make_plan(found(), {"data.root": "there"}).reasons[2]
+    assert planned(found(), **{"model.sam_rho": 0.0})["model.sam_rho"] == 0
+    assert "model.sam_rho" not in planned(found((1000,) * 28))
+    assert "model.sam_rho" not in planned(found(), **{"trainer.accumulate_grad_batches": 2})
+    assert "model.sam_rho" not in planned(found(), **{"model.pretrained": "gfnet-xs.pth"})
+
+
 def test_what_the_data_are_decides():
     assert planned(found((100, 5)))["data.balanced"] is True
     assert "data.balanced" not in planned(found((100, 50)))

@@ -197,3 +197,9 @@ def test_large_maps_without_matrices_work(function, monkeypatch):
     found = function(net, grey(net, 2))
     assert found.dtype == np.float64
     assert np.isfinite(found).all()
+
+
+def test_a_receptive_field_is_that_of_one_view():
+    one, five = make(), make(shifted_views=True)
+    images = grey(one, 3)
+    np.testing.assert_allclose(effective_receptive_field(five, images), effective_receptive_field(one, images))

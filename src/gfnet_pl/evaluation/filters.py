@@ -126,7 +126,7 @@ def discriminative_frequencies(net: GFNet, images: Tensor, labels: Tensor, pairs
     with torch.inference_mode():
         for start in range(0, len(wanted), _BATCH):
             rows = wanted[start : start + _BATCH]
-            net(images[rows.to(images.device)].to(net.mean.device))
+            net.features(images[rows.to(images.device)].to(net.mean.device), one_view=True)
             tokens = outputs.pop().cpu().double().reshape(len(rows), *net.map_size, -1)  # (B, H, W, C)
             spectra = torch.view_as_real(torch.fft.rfft2(tokens, dim=(1, 2), norm="ortho"))
             member = members[rows].T.double()  # (K, B)

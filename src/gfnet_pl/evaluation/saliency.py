@@ -84,7 +84,7 @@ def effective_receptive_field(net: GFNet, images: Tensor) -> Floats:
     for start in range(0, len(images), _BATCH):
         pixels = images[start : start + _BATCH].to(net.mean, copy=True).requires_grad_()
         stages.clear()
-        net(pixels)
+        net.features(pixels, one_view=True)
         signs = torch.randint(2, (len(pixels), stages[0].shape[2]), generator=generator) * 2 - 1  # (B, C)
         for index, tokens in enumerate(stages):
             token = tokens[:, middle]

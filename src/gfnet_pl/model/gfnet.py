@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfnet_pl.errors import UserError, check_range, one_line
@@ -28,6 +29,7 @@ LARGEST_SIDE, MOST_CHANNELS, MOST_BLOCKS = 4096, 65_536, 1000
 
 
 Stem = Literal["patch", "conv"]
+VIEWS = 5  # of an image, with `shifted_views`
 
 
 class PatchEmbed(nn.Module):
@@ -60,6 +62,19 @@ def conv_stem(in_channels: int, dim: int, patch_size: int) -> nn.Sequential:
     for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.GELU()]
     return nn.Sequential(*layers, nn.Conv2d(dim, dim, 1))
+
+
+def shifted(images: Tensor, patch_size: int) -> Tensor:
+    """Each image as it is and moved to each side: (B, …) -> (VIEWS * B, …), view by view.
+
+    What the patches of an image show depends on where they happen to lie; the mean over views does less so. Pixels that
+    come in at a border repeat it.
+    """
+    step = max(1, patch_size // 4)
+    height, width = images.shape[2:]
+    padded = F.pad(images, 4 * (step,), mode="replicate")
+    corners = ((step, step), (0, step), (2 * step, step), (step, 0), (step, 2 * step))
+    return torch.cat([padded[:, :, top : top + height, left : left + width] for top, left in corners])
 
 
 class Mlp(nn.Module):
@@ -129,6 +144,7 @@ def check_arguments(
     dropout: float,
     drop_path: float,
     stem: str,
+    shifted_views: bool,
 ) -> None:
     """Checks the arguments of GFNet, which describes them and the error, without building anything."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -147,6 +163,8 @@ def check_arguments(
             f"image_size {height} x {width} cannot be cut into patches of {patch_size} x {patch_size}: "
             f"use a patch_size that divides both, such as {_nearest_divisor(height, width, patch_size)}"
         )
+    if not isinstance(shifted_views, bool):
+        raise ValueError(f"shifted_views is {shifted_views!r}: it must be true or false")
     if stem not in ("patch", "conv"):
         raise ValueError(f"stem is {stem!r}: it must be patch or conv")
     if stem == "conv" and (patch_size < 2 or patch_size & (patch_size - 1)):
@@ -178,6 +196,8 @@ class GFNet(nn.Module):
             linearly, starting with 0 in the first block.
         stem: What makes tokens of an image: "patch", one step as the authors have it, or "conv", see `conv_stem`; its
             patch_size must be a power of two.
+        shifted_views: Whether a net that is not in training sees each image five times: as it is, and moved by a
+            quarter of a patch to each side. Its features are the mean of all five; docs/robust.md has the gain.
 
     Attributes:
         image_size: Height and width of the images in pixels.
@@ -204,6 +224,7 @@ class GFNet(nn.Module):
         dropout: float = 0.2,
         drop_path: float = 0.1,
         stem: Stem = "patch",
+        shifted_views: bool = False,
     ) -> None:
         super().__init__()
         check_arguments(
@@ -218,10 +239,12 @@ class GFNet(nn.Module):
             dropout,
             drop_path,
             stem,
+            shifted_views,
         )
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.image_size = height, width
         self.map_size = height // patch_size, width // patch_size
+        self.shifted_views = shifted_views
 
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size, stem)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.map_size[0] * self.map_size[1], dim))
@@ -322,11 +345,12 @@ class GFNet(nn.Module):
         """
         return (images.to(self.mean.dtype) - self.mean[:, None, None]) / self.std[:, None, None]
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor, *, one_view: bool = False) -> Tensor:
         """Compute the features of each image: the mean of its normalised tokens, from which the last layer classifies.
 
         Args:
             images: (B, in_channels, height, width), uint8 or float, in grey levels 0..255.
+            one_view: Whether to leave out `shifted_views`, for a fifth of the time.
 
         Returns:
             Features (B, C).
@@ -339,13 +363,16 @@ class GFNet(nn.Module):
                 f"images of shape {tuple(images.shape)} for a network built for (B, {len(self.mean)}, "
                 f"{self.image_size[0]}, {self.image_size[1]}): resize them, or build it with their image_size"
             )
-        x = self.patch_embed(self.normalise(images))  # (B, N, C)
+        x = self.normalise(images)
+        several = self.shifted_views and not self.training and not one_view
+        x = self.patch_embed(shifted(x, self.image_size[0] // self.map_size[0]) if several else x)  # (B, N, C)
         # With this conversion, under autocast to bf16 the sums of the residual connections stay in bf16.
         x = self.pos_drop(x + self.pos_embed.to(x.dtype))
         for block in self.blocks:
             x = block(x)
         tokens: Tensor = self.norm(x)
-        return tokens.mean(dim=1)
+        features = tokens.mean(dim=1)
+        return features.view(VIEWS, -1, features.shape[1]).mean(dim=0) if several else features
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images.

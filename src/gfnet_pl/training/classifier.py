@@ -23,11 +23,12 @@ from gfnet_pl.data.batches import Batch
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import TESTED
 from gfnet_pl.errors import UserError, check_range
-from gfnet_pl.model.gfnet import GFNet, check_arguments
+from gfnet_pl.model.gfnet import VIEWS, GFNet, check_arguments
 from gfnet_pl.model.pretrained import check_pretrained, start_from
 from gfnet_pl.training.checkpoint_files import refuse_bad_weights
 from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_loss
 from gfnet_pl.training.schedule import warmup_cosine
+from gfnet_pl.training.sharpness import SharpnessAwareAdamW
 
 _ASK_EVERY = 50  # steps
 _IN_OLD_CHECKPOINTS = {"decay_matrices_only"}  # arguments of version 0.1.0
@@ -96,6 +97,10 @@ class SetMetrics(nn.Module):
         self.loss.reset()
 
 
+def _cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    return F.cross_entropy(logits.float(), batch.labels)
+
+
 class GFNetClassifier(LightningModule):
     """Trains a GFNet with AdamW. The learning rate rises linearly from 0, then falls to 0 as half a cosine.
 
@@ -105,6 +110,8 @@ class GFNetClassifier(LightningModule):
         lr: Peak learning rate.
         weight_decay: Weight decay of AdamW, on all parameters as in the source study.
         warmup_epochs: Length of the warm-up in epochs; 0 starts at `lr`.
+        sam_rho: Radius of sharpness-aware minimization, see `SharpnessAwareAdamW`, for few pictures; twice the time.
+            0: without it.
         classes: Class names in the order of the logits; default: the classes of the data. Checkpoints store them.
         pretrained: What a new net starts from: small, the weights that come with the package, or a file of those that
             GFNet's authors published. See `pretrained.load_authors_weights` for what is adapted.
@@ -124,6 +131,7 @@ class GFNetClassifier(LightningModule):
         lr: float = 1e-3,
         weight_decay: float = 1e-6,
         warmup_epochs: float = 5.0,
+        sam_rho: float = 0.0,
         classes: list[str] | None = None,
         pretrained: str | None = None,
         freeze: int = 0,
@@ -133,6 +141,7 @@ class GFNetClassifier(LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.lr, self.weight_decay, self.warmup_epochs = lr, weight_decay, warmup_epochs
+        self.sam_rho = sam_rho
         self.classes, self.pretrained, self.freezes = classes, pretrained, freeze
         self.start: Callable[[], None] | None = (
             None  # gives weights to the net that setup builds for the data's classes
@@ -152,6 +161,7 @@ class GFNetClassifier(LightningModule):
         check_range("model.lr", self.lr, above=0)
         check_range("model.weight_decay", self.weight_decay, least=0)
         check_range("model.warmup_epochs", self.warmup_epochs, least=0)
+        check_range("model.sam_rho", self.sam_rho, least=0)
         if self.classes is not None and len(set(self.classes)) != max(1, len(self.classes)):
             raise UserError("model.classes: name each class, and each once; or leave it out")
         arguments = signature(GFNet).bind(**self.net_arguments)
@@ -219,14 +229,15 @@ class GFNetClassifier(LightningModule):
         return logits
 
     def _shared_step(self, batch: Batch, logits: Tensor, split: str) -> Tensor:
-        logits = logits.float()
-        loss = F.cross_entropy(logits, batch.labels)
+        loss = _cross_entropy(logits, batch)
         labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)  # if mixed: larger share
         self._metrics(split).update(logits.detach(), labels, loss.detach())
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         parameters = (parameter for parameter in self.net.parameters() if parameter.requires_grad)
+        if self._aside():  # the batch has been counted
+            return mean_loss(lambda part: _cross_entropy(self(part.images), part), self.parts(batch), parameters)
         self.training_logits.clear()
         loss = mean_loss(self._training_loss, self.parts(batch), parameters)
         self._watch(loss.detach())
@@ -237,14 +248,18 @@ class GFNetClassifier(LightningModule):
             self.log("train/lr", schedule.get_last_lr()[0])
         return loss
 
+    def _aside(self) -> bool:
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        return isinstance(optimizer, SharpnessAwareAdamW) and optimizer.aside
+
     def _training_loss(self, part: Batch) -> Tensor:
         logits = self(part.images)
         self.training_logits.append(logits.detach().float())
         return self._shared_step(part, logits, "train")
 
-    def parts(self, batch: Batch) -> list[Batch]:
+    def parts(self, batch: Batch, views: int = 1) -> list[Batch]:
         """A batch in parts whose activations stay in the memory that the process has, see `micro_batches`."""
-        return in_parts(batch, largest_activation(self.net), self.device)
+        return in_parts(batch, views * largest_activation(self.net), self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Scores a batch; returns its `logits` (B, classes) and `features` (B, C) for callbacks."""
@@ -260,8 +275,13 @@ class GFNetClassifier(LightningModule):
         return outputs
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Returns the logits (B, classes) of a batch, and the features (B, dim) that they are computed from."""
-        features = torch.cat([self.net.features(part.images) for part in self.parts(batch)])
+        """Returns the logits (B, classes) of a batch, and the features (B, dim) that they are computed from.
+
+        Validation within a training has one view of each image: it would take a fifth of the training's time.
+        """
+        one = self.trainer.state.fn == "fit" or not self.net.shifted_views
+        parts = self.parts(batch, views=1 if one else VIEWS)
+        features = torch.cat([self.net.features(part.images, one_view=one) for part in parts])
         return {"logits": self.net.head(features), "features": features}
 
     @property
@@ -321,7 +341,10 @@ class GFNetClassifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=self.lr, weight_decay=self.weight_decay)
+        if self.sam_rho and self.trainer.accumulate_grad_batches > 1:
+            raise UserError("model.sam_rho needs trainer.accumulate_grad_batches 1")
+        kind = partial(SharpnessAwareAdamW, rho=self.sam_rho) if self.sam_rho else torch.optim.AdamW
+        optimizer = kind(trained, lr=self.lr, weight_decay=self.weight_decay)
         self.trainer.fit_loop.setup_data()  # counts the batches, which the next line does not do with max_steps
         total = self.trainer.estimated_stepping_batches  # optimizer steps, with accumulation and devices considered
         if not math.isfinite(total):

@@ -22,7 +22,16 @@ AUTO = "auto"  # of a run whose settings were planned
 # Pictures of at most so many pixels (the shorter side) -> side of the images, side of the patches.
 _IMAGES = ((30, 32, 4), (48, 48, 4), (80, 64, 4), (160, 96, 8))
 _LARGEST_IMAGE = (0, 128, 8)
-_SMALL_NET = {"stem": "conv", "dim": 96, "depth": 4, "dropout": 0.0, "drop_path": 0.1, "lr": 5e-3, "weight_decay": 0.05}
+_SMALL_NET = {
+    "stem": "conv",
+    "dim": 96,
+    "depth": 4,
+    "dropout": 0.0,
+    "drop_path": 0.1,
+    "shifted_views": True,
+    "lr": 5e-3,
+    "weight_decay": 0.05,
+}
 _STUDYS_NET = {
     "stem": "patch",
     "dim": 256,
@@ -33,6 +42,7 @@ _STUDYS_NET = {
     "weight_decay": 1e-6,
 }
 _LR_FROM_SMALL = 2e-3
+_SAM_RHO = 0.2
 _MANY = 100_000  # pictures from which the study's net is trained, on a GPU
 _BATCH, _LARGE_BATCH = 32, 512
 _EPOCHS, _FEWEST_EPOCHS, _STEPS_PER_EPOCH, _WARMUP = 20, 3, 100, 0.1
@@ -94,6 +104,8 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
         "data.batch_size": batch,
     }
     settings |= {"data.epoch_size": drawn} if drawn > training else {}
+    if drawn > training and net is not _STUDYS_NET and said.get("trainer.accumulate_grad_batches", 1) == 1:
+        settings["model.sam_rho"] = _SAM_RHO  # the few pictures are drawn often, and learned by heart
     settings |= {"data.balanced": True} if _uneven(found) else {}
     settings |= _on_nvidia(found, images["image_size"]) if large else {}
     settings |= _seen_as(found) | kept
@@ -179,6 +191,7 @@ def _reasons(found: Survey, settings: Mapping[str, Any], *, training: int, gpu: 
         f"training: {epochs} epochs of {-(-drawn // batch):,} steps of {batch}, each picture "
         f"{epochs * drawn / training:,.0f} times, on {'the GPU' if gpu else 'the CPU'}"
         + (", all classes equally often" if settings.get("data.balanced") else "")
+        + (", sharpness-aware (twice the time, for few pictures)" if settings.get("model.sam_rho") else "")
         + (", compiled (a minute before the first step)" if settings.get("model.compile") else ""),
         f"augmentation: {', '.join(key for key in _AUGMENT)}; no mirror image, which may be another class",
         _kept_words(found, settings),
