@@ -34,6 +34,13 @@ def test_has_as_many_parameters_as_counted_by_hand():
     assert count(GFNet(filter_size=(7, 7))) == outside + 12 * half == 6_681_372
 
 
+@pytest.mark.parametrize(("dim", "depth", "millions"), [(256, 12, 7), (384, 12, 16), (384, 19, 25), (512, 19, 43)])
+def test_the_authors_nets_have_as_many_parameters_as_they_list(dim, depth, millions):
+    with torch.device("meta"):
+        net = GFNet(image_size=224, patch_size=16, in_channels=3, num_classes=1000, dim=dim, depth=depth)
+    assert round(count(net) / 1e6 - 0.02) == millions  # they list 7 for 7.5
+
+
 def test_defaults_are_the_issues():
     net = GFNet()
     assert net.map_size == (12, 12)
