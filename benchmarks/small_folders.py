@@ -247,7 +247,7 @@ def resnet(data: Pictures, seed: int, place: Path) -> float:
     return float((found == torch.tensor(data.test_labels)).float().mean())
 
 
-def gfnet(data: Pictures, seed: int, place: Path, *options: str) -> float:
+def gfnet(data: Pictures, seed: int, place: Path) -> float:
     """`gfnet fit DIR` and `gfnet test`, on a manifest of picture files."""
     pictures = []
     for split, images, labels in (("train", *data[:2]), ("test", *data[2:])):
@@ -259,7 +259,7 @@ def gfnet(data: Pictures, seed: int, place: Path, *options: str) -> float:
                 Image.fromarray(image).save(path)
             pictures.append(Picture(f"{split}/{path.name}", f"class{label:02}", split, ""))
     write_manifest(place / "pictures.csv", pictures)
-    for command in (["fit", "pictures.csv", "--seed_everything", str(seed), *options], ["test"]):
+    for command in (["fit", "pictures.csv", "--seed_everything", str(seed)], ["test"]):
         subprocess.run([sys.executable, "-m", "gfnet_pl", *command], cwd=place, check=True, env=dict(os.environ))
     here = Path.cwd()
     os.chdir(place)  # a run is found from the folder that holds runs/
@@ -268,16 +268,11 @@ def gfnet(data: Pictures, seed: int, place: Path, *options: str) -> float:
     return float(accuracy)
 
 
-def gfnet_of_new_weights(data: Pictures, seed: int, place: Path) -> float:
-    return gfnet(data, seed, place, "--model.pretrained", "null")
-
-
 METHODS: dict[str, Callable[[Pictures, int, Path], float]] = {
     "logistic regression": logistic_regression,
     "HOG + SVM": hog_svm,
     "ResNet": resnet,
     "gfnet": gfnet,
-    "gfnet, new weights": gfnet_of_new_weights,
 }
 
 
@@ -289,7 +284,7 @@ def run(folder: Path, rows: Sequence[str], methods: Sequence[str], seeds: Sequen
                 if any((each["row"], each["method"], each["seed"]) == (row, method, seed) for each in found):
                     continue
                 place = folder / f"{row}-{seed}"
-                if method.startswith("gfnet"):
+                if method == "gfnet":
                     shutil.rmtree(place, ignore_errors=True)
                 data = pictures_of(row, seed)
                 start, busy = time.perf_counter(), os.times()
