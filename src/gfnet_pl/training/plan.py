@@ -55,8 +55,8 @@ _HOLDOUT_FROM, _HOLDOUT = 200, 20  # pictures per class
 _GROUPS, _MANY_GROUPS = 5, 20
 _FEW_PER_CLASS = 200
 _OTHER_TOOL = (
-    "so few pictures: an SVM on histograms of gradients may be as good, in seconds; on clothes, 10 and 100 per class, it "
-    "had 74 and 84 %, such a net 74 and 84; on clip art, 50 per class, 42 and 45 (docs/small-data.md)"
+    "so few pictures: an SVM on histograms of gradients may be as good, in seconds; on clothes, 10 and 100 per class, "
+    "it had 74 and 84 %, such a net the same; on clip art, 50 per class, 42 and 45 (docs/small-data.md)"
 )
 _AUGMENT = {"rotation": 14.3, "scale": 0.2, "shift": 0.075, "brightness": 0.1, "contrast": 0.3}
 
