@@ -104,8 +104,8 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
         "data.batch_size": batch,
     }
     settings |= {"data.epoch_size": drawn} if drawn > training else {}
-    if drawn > training and net is not _STUDYS_NET and said.get("trainer.accumulate_grad_batches", 1) == 1:
-        settings["model.sam_rho"] = _SAM_RHO  # the few pictures are drawn often, and learned by heart
+    if drawn > training and "pretrained" in net and said.get("trainer.accumulate_grad_batches", 1) == 1:
+        settings["model.sam_rho"] = _SAM_RHO  # few pictures are learned by heart; a radius is right for one size of net
     settings |= {"data.balanced": True} if _uneven(found) else {}
     settings |= _on_nvidia(found, images["image_size"]) if large else {}
     settings |= _seen_as(found) | kept
