@@ -121,6 +121,13 @@ def test_sharpness_aware_steps_of_several_batches_are_refused(pictures):
         fit(pictures, GFNetClassifier(sam_rho=0.1, **NET), max_epochs=1, accumulate_grad_batches=2)
 
 
+def test_sharpness_aware_steps_are_refused_where_gradients_are_scaled(pictures, monkeypatch):
+    model = GFNetClassifier(sam_rho=0.1, **NET)
+    monkeypatch.setattr(Trainer, "precision", "16-mixed")  # which needs a GPU
+    with pytest.raises(UserError, match=r"another trainer\.precision than 16-mixed"):
+        fit(pictures, model, max_epochs=1)
+
+
 def test_validation_has_all_views_of_an_image_but_one_within_a_training(pictures):
     torch.manual_seed(0)
     model = GFNetClassifier(lr=5e-3, warmup_epochs=1, shifted_views=True, **NET)

@@ -66,6 +66,11 @@ def test_it_is_tested_with_the_same_figures():
         assert after["log_loss"] == pytest.approx(before[name]["log_loss"], abs=1e-5)
 
 
+def test_it_has_one_view_of_each_picture(capsys):
+    assert main(["test", *QUIET, "--model.shifted_views=true"]) == 2
+    assert "model.shifted_views is True in this command but False in" in capsys.readouterr().err
+
+
 def test_its_net_is_used_in_python_as_it_was_calibrated():
     pictures = sorted(Path("pictures").rglob("*.png"))[:3]
     for each in Classifier.load(RUN)(pictures):

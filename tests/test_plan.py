@@ -92,6 +92,8 @@ def test_steps_are_sharpness_aware_where_few_pictures_are_drawn_often():
     assert planned(found(), **{"model.sam_rho": 0.0})["model.sam_rho"] == 0
     assert "model.sam_rho" not in planned(found((1000,) * 28))
     assert "model.sam_rho" not in planned(found(), **{"trainer.accumulate_grad_batches": 2})
+    assert "model.sam_rho" not in planned(found(), **{"trainer.precision": "16-mixed"})
+    assert planned(found(), **{"trainer.precision": "bf16-mixed"})["model.sam_rho"] > 0
     assert "model.sam_rho" not in planned(found(), **{"model.pretrained": "gfnet-xs.pth"})
     assert "model.sam_rho" not in planned(found(), **{"model.dim": 16})  # the radius was chosen for another size
 

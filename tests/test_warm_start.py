@@ -154,6 +154,13 @@ def test_regularisation_may_change_in_polishing(base, first_step):
     assert load("runs/polish/version_0/checkpoints/last.ckpt")["hyper_parameters"]["dropout"] == 0.5
 
 
+def test_the_views_of_a_net_are_its_own_until_it_is_polished(base, capsys):
+    assert main(["test", *QUIET, "--model.shifted_views=true"]) == 2
+    assert "model.shifted_views is True in this command but False in" in capsys.readouterr().err
+    assert polish("--model.shifted_views=true", "--trainer.max_epochs=1") == 0
+    assert load("runs/polish/version_0/checkpoints/last.ckpt")["hyper_parameters"]["shifted_views"] is True
+
+
 def test_data_of_other_classes_give_the_body_a_new_head_and_frozen_blocks_stay(
     base, first_step, tmp_path, caplog, capsys
 ):

@@ -343,6 +343,8 @@ class GFNetClassifier(LightningModule):
         trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         if self.sam_rho and self.trainer.accumulate_grad_batches > 1:
             raise UserError("model.sam_rho needs trainer.accumulate_grad_batches 1")
+        if self.sam_rho and self.trainer.precision == "16-mixed":  # its scaled steps take one gradient
+            raise UserError("model.sam_rho needs another trainer.precision than 16-mixed; bf16-mixed will do")
         kind = partial(SharpnessAwareAdamW, rho=self.sam_rho) if self.sam_rho else torch.optim.AdamW
         optimizer = kind(trained, lr=self.lr, weight_decay=self.weight_decay)
         self.trainer.fit_loop.setup_data()  # counts the batches, which the next line does not do with max_steps

@@ -104,7 +104,8 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
         "data.batch_size": batch,
     }
     settings |= {"data.epoch_size": drawn} if drawn > training else {}
-    if drawn > training and "pretrained" in net and said.get("trainer.accumulate_grad_batches", 1) == 1:
+    accumulated, precision = said.get("trainer.accumulate_grad_batches", 1), str(said.get("trainer.precision"))
+    if drawn > training and "pretrained" in net and accumulated == 1 and precision not in ("16", "16-mixed"):
         settings["model.sam_rho"] = _SAM_RHO  # few pictures are learned by heart; a radius is right for one size of net
     settings |= {"data.balanced": True} if _uneven(found) else {}
     settings |= _on_nvidia(found, images["image_size"]) if large else {}

@@ -41,6 +41,7 @@ _OF_THE_DATA = (
 )  # of no use for other classes
 _KEPT = {
     "model.stem": "patch",
+    "model.shifted_views": False,
     "data.colour": False,
     "data.fit": "stretch",
 }  # a net keeps these; and what they were before one could say
@@ -59,7 +60,7 @@ _OF_THE_STEP: dict[str, object] = {
 }
 _PRECISIONS = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}  # Lightning's short names
 _LR = 1e-3  # of a net that has learned something; a new one of the same size is planned to begin at 5e-3
-_REGULARISATION = ("model.dropout", "model.drop_path")
+_FREE_AGAIN = ("model.dropout", "model.drop_path", "model.shifted_views")  # they fit any weights
 
 # Settings that no longer exist, and the value that each must have had in a run that can still be resumed.
 _GONE = {
@@ -142,7 +143,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
         _refuse_other_splits(checkpoint, chosen)
     fixed = (*_KEPT, *(key for key in taken if key.startswith("model.") and key != "model.compile"))
     if again:
-        fixed = tuple(key for key in fixed if key not in _REGULARISATION)
+        fixed = tuple(key for key in fixed if key not in _FREE_AGAIN)
     elif subcommand == "fit":
         fixed += tuple(key for key in taken if key.startswith("data.") and key not in (*_MAY_MOVE, *_OF_THE_MACHINE))
         fixed += tuple(_OF_THE_STEP)
