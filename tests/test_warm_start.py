@@ -102,8 +102,15 @@ def test_the_same_stage_resumes_exactly(base, first_step, caplog):
     assert not Path("runs/base/version_1").exists()
 
 
-def test_a_run_that_was_cut_and_resumed_is_bitwise_the_uninterrupted_one(tiny, monkeypatch):
-    options = [*tiny, "--trainer.max_epochs=4", "--model.dropout=0.3", "--model.drop_path=0.2"]
+@pytest.mark.parametrize("rho", [0.0, 0.05])
+def test_a_run_that_was_cut_and_resumed_is_bitwise_the_uninterrupted_one(tiny, monkeypatch, rho):
+    options = [
+        *tiny,
+        "--trainer.max_epochs=4",
+        "--model.dropout=0.3",
+        "--model.drop_path=0.2",
+        f"--model.sam_rho={rho}",
+    ]
     assert main([*options, "--stage=whole"]) == 0
 
     def cut(self, trainer, pl_module):
