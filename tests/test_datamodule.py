@@ -229,6 +229,16 @@ def test_broken_pictures_end_the_command_or_are_left_out_and_listed(pictures):
     assert len(images) == len(data.sets["train"]) == 58 - 6
 
 
+def test_links_that_lead_nowhere_are_broken_pictures(pictures):
+    (pictures / "Train" / "ant" / "gone.png").symlink_to("nowhere.png")
+    (pictures / "Train" / "bee" / "self.png").symlink_to("self.png")
+    with pytest.raises(UserError, match=r"gone.png \(it is a link to nothing\), .*self.png \(.* leads to itself\)"):
+        module(pictures).setup("fit")
+    data = module(pictures, on_broken="skip")
+    data.setup("fit")
+    assert [path for path, _ in data.left_out] == ["Train/ant/gone.png", "Train/bee/self.png"]
+
+
 def test_broken_pictures_of_a_chosen_split_are_left_out_too(pictures, tmp_path):
     first = module(pictures)
     first.setup("fit")

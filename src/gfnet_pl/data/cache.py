@@ -265,7 +265,7 @@ def _stamps(folder: Path, paths: Sequence[str]) -> Stamps:
     stamps = np.empty((len(paths), 2), np.int64)
     try:
         for row, name in enumerate(paths):
-            found = os.stat(f"{folder}/{file_of(name)}")
+            found = _stat(f"{folder}/{file_of(name)}")
             stamps[row] = found.st_size, found.st_mtime_ns
     except FileNotFoundError:
         raise UserError(
@@ -276,9 +276,18 @@ def _stamps(folder: Path, paths: Sequence[str]) -> Stamps:
     return stamps
 
 
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError:
+        if os.path.islink(path):  # to nothing: a broken picture, as long as the link stays so
+            return os.lstat(path)
+        raise
+
+
 def _stamp_or_none(folder: Path, name: str) -> list[int]:
     try:
-        found = os.stat(f"{folder}/{file_of(name)}")
+        found = _stat(f"{folder}/{file_of(name)}")
     except OSError:
         return [-1, -1]  # no file is so small
     return [found.st_size, found.st_mtime_ns]

@@ -10,6 +10,7 @@ Many pictures are decoded by child processes (`processes.py`): a small picture i
 
 import errno
 import io
+import os
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -253,6 +254,8 @@ def _read(source: Path | str | bytes, canvas: Canvas) -> Images:
                 image.filename = ""
             return _on_canvas(image, canvas)
     except FileNotFoundError:
+        if os.path.islink(path):
+            raise BrokenPicture(path, "it is a link to nothing") from None
         message = f"{path} does not exist; if the pictures have moved, give --data.root and --data.splits"
         raise Refused(message, "it does not exist") from None
     except UserError:  # BrokenPicture, or about a whole packed file
@@ -264,6 +267,8 @@ def _read(source: Path | str | bytes, canvas: Canvas) -> Images:
     except MemoryError:
         raise BrokenPicture(path, "there is not enough memory to decode it") from None
     except Exception as error:  # Pillow raises nearly anything on a broken file, SyntaxError among it
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            raise BrokenPicture(path, "it is a link that leads to itself") from None
         # EINVAL comes of a seek to where a damaged file leads. Of what else has a number, the system is the cause.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             message = f"{path} cannot be opened ({error.strerror}); make it readable or remove it"

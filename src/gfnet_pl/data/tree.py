@@ -94,15 +94,13 @@ class Tree:
                         self.others[suffix] += 1
                 elif entry.is_dir(follow_symlinks=False):
                     found.folders.append(prefix + name)
-                elif entry.is_dir():
+                elif os.path.isdir(entry.path):  # not entry.is_dir(): it raises for a link that leads to itself
                     found.links.append(prefix + name)
                 elif suffix not in SUFFIXES:
                     self.others[suffix] += 1
-                elif entry.is_file():
+                elif os.path.isfile(entry.path) or not os.path.exists(entry.path):  # to nothing: a broken picture
                     found.pictures.append(prefix + name)
                     self._picture_links.add(prefix + name)
-                elif entry.is_symlink():
-                    raise UserError(f"{entry.path} is a link to nothing; mend or remove it")
                 else:
                     self.left_out.append((prefix + name, "no file: a pipe, socket or device"))
         for names in found:
