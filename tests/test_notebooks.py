@@ -75,6 +75,8 @@ def test_the_notebooks_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)  # another one than the kernel's would show no picture
     for file in NOTEBOOKS:
         notebook = read(file)
+        for cell in code_cells(notebook):  # a short training: the rendered copies show the whole one
+            cell.source = re.sub(r"(?<=epochs)( ?= ?)(20|5)\b", r"\g<1>1", cell.source)
         NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": tmp_path}}).execute()
         for cell in code_cells(notebook):
             outputs = [output for output in cell.outputs if "image/png" in output.get("data", {})]
