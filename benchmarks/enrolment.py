@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from gfnet_pl import Classifier
-from gfnet_pl.data.collection import folder_of
+from gfnet_pl.data.collection import folder_of, named_root
 from gfnet_pl.data.decode import read_all
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.evaluation.enrolment import PICTURES, WEIGHT, Enrolment, clips_in, enrolment_curve, trials
@@ -35,7 +35,7 @@ class Outputs:
         folder = RunFolder(Path(run))
         self.classifier = classifier = Classifier.load(run)
         settings = Checkpoint.load(folder.checkpoint_to_test()).settings
-        root = Path(settings["data.root"]) if settings.get("data.root") else hand_signs_root()
+        root = Path(named_root(settings["data.root"])) if settings.get("data.root") else hand_signs_root()
         pictures = [p for p in read_splits(folder.splits) if p.split in ("train", "val", "unseen")]
         pictures.sort(key=lambda picture: picture.path)
         pixels = read_all([folder_of(root) / picture.path for picture in pictures], classifier.canvas)
