@@ -1,11 +1,12 @@
 """Enrolment: how the weight is chosen, and what it brings to people whom the net never saw.
 
-    python benchmarks/enrolment.py RUN…          # tested runs, one per seed
+    python benchmarks/enrolment.py RUN…          # what it brings; tested runs, one per seed
+    python benchmarks/enrolment.py --weight RUN…      # also how the weight is chosen, which takes several times as long
 
-The weight is chosen on people of validation: each shows one training picture of every class, and his validation
-pictures are tested. They are left out in turn: a person's figures are by the weight with the least log loss for the
-others. With a part of the classes missing, drawn four times, the two ways to treat these are compared. Unseen people
-are only reported.
+New people are those of dev and unseen, once with nobody seen in a mirror and once as `gfnet enrol` does it. The weight
+is chosen on people of validation: each shows one training picture of every class, and his validation pictures are
+tested. They are left out in turn: a person's figures are by the weight with the least log loss for the others. With a
+part of the classes missing, drawn four times, the two ways to treat these are compared.
 """
 
 import argparse
@@ -17,7 +18,16 @@ from gfnet_pl import Classifier
 from gfnet_pl.data.collection import folder_of, named_root
 from gfnet_pl.data.decode import read_all
 from gfnet_pl.data.splits import read_splits
-from gfnet_pl.evaluation.enrolment import PICTURES, WEIGHT, Enrolment, clips_in, enrolment_curve, trials
+from gfnet_pl.evaluation.enrolment import (
+    PICTURES,
+    WEIGHT,
+    Enrolment,
+    better_mirrored,
+    clips_in,
+    enrolment_curve,
+    mirror_images,
+    trials,
+)
 from gfnet_pl.export.runtime import run_all
 from gfnet_pl.hand_signs.files import hand_signs_root
 from gfnet_pl.run.checkpoint import Checkpoint
@@ -29,18 +39,18 @@ DRAWS = 4
 
 
 class Outputs:
-    """What a run's net gives for its training, validation and unseen pictures."""
+    """What a run's net gives for pictures of some splits, as they are and in a mirror."""
 
-    def __init__(self, run):
+    def __init__(self, run, splits, *, mirrored):
         folder = RunFolder(Path(run))
         self.classifier = classifier = Classifier.load(run)
         settings = Checkpoint.load(folder.checkpoint_to_test()).settings
         root = Path(named_root(settings["data.root"])) if settings.get("data.root") else hand_signs_root()
-        pictures = [p for p in read_splits(folder.splits) if p.split in ("train", "val", "unseen")]
-        pictures.sort(key=lambda picture: picture.path)
+        pictures = sorted((p for p in read_splits(folder.splits) if p.split in splits), key=lambda p: p.path)
         pixels = read_all([folder_of(root) / picture.path for picture in pictures], classifier.canvas)
         found = run_all(classifier.runtime, pixels)
         self.shares, self.features, self.distance = found.probabilities, found.features, found.distance
+        self.in_mirror = run_all(classifier.runtime, mirror_images(pixels)) if mirrored else None
         self.labels = np.array([classifier.classes.index(picture.label) for picture in pictures])
         self.people = np.array([picture.group for picture in pictures])
         self.split = np.array([picture.split for picture in pictures])
@@ -98,50 +108,66 @@ def tell_choice(of):
         print(f"| {missing:.0%} | {cells[0]} | {cells[1]} |")
 
 
-def accepted(of):
+def accepted(of, split):
     """Share accepted and share of these that is wrong, before and after one picture of each class."""
     rows = np.zeros((2, 3))
     threshold = of.classifier.calibration.rejections[0].threshold
-    for person in sorted(set(of.people[of.split == "unseen"])):
-        mine = np.flatnonzero((of.split == "unseen") & (of.people == person))
+    for person in sorted(set(of.people[of.split == split])):
+        mine = np.flatnonzero((of.split == split) & (of.people == person))
         for part in trials(of.labels[mine], of.clips[mine].tolist()):
             test, pool = mine[part.tested], mine[part.enrolled]
             shown = [pool[of.labels[pool] == each][0] for each in np.unique(of.labels[pool])]
-            enrolment = Enrolment.of(of.features[shown], of.labels[shown], of.shares.shape[1])
-            familiar = of.distance[test] <= of.classifier.familiar_within
-            after = enrolment.probabilities(of.shares[test], of.features[test])
-            for row, said in enumerate((of.shares[test], after)):
+            turned = better_mirrored(of.shares[shown], of.in_mirror.probabilities[shown], of.labels[shown])
+            its = (of.in_mirror.probabilities, of.in_mirror.features, of.in_mirror.distance)
+            shares, features, distance = its if turned else (of.shares, of.features, of.distance)
+            enrolment = Enrolment.of(features[shown], of.labels[shown], shares.shape[1])
+            after = enrolment.probabilities(shares[test], features[test])
+            for row, said, away in zip(
+                rows, (of.shares[test], after), (of.distance[test], distance[test]), strict=True
+            ):
+                familiar = away <= of.classifier.familiar_within
                 taken = (said.max(1) >= (threshold or np.inf)) & familiar
-                rows[row] += len(test), taken.sum(), (taken & (said.argmax(1) != of.labels[test])).sum()
+                row += len(test), taken.sum(), (taken & (said.argmax(1) != of.labels[test])).sum()
     return rows
+
+
+def table(curve):
+    print(f"\n| person | {' | '.join(map(str, PICTURES))} |\n{'| --- ' * (len(PICTURES) + 1)}|")
+    shares = np.array([each.shares for each in curve])
+    rows = [(each.name, each.shares) for each in curve] + [("mean", shares.mean(0)), ("worst", shares.min(0))]
+    for name, row in rows:
+        print(f"| {name} | {' | '.join(f'{100 * share:.1f}' for share in row)} |")
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("runs", nargs="+")
-    curves = []
-    for run in parser.parse_args().runs:
-        of = Outputs(run)
+    parser.add_argument("--weight", action="store_true")
+    values = parser.parse_args()
+    curves = {}
+    for run in values.runs:
         print(f"\n{run}\n")
-        tell_choice(of)
-        here = of.split == "unseen"
-        arrays = (of.shares[here], of.features[here], of.labels[here])
-        curve = enrolment_curve(*arrays, of.people[here].tolist(), of.clips[here].tolist())
-        curves.append(curve)
-        clips = "other clips" if all(each.of_other_clips for each in curve) else "other frames of the same clip"
-        print(f"\nunseen people, tested on {clips}\n\n| person | {' | '.join(map(str, PICTURES))} |")
-        print("| --- " * (len(PICTURES) + 1) + "|")
-        for each in curve:
-            print(f"| {each.name} | {' | '.join(f'{100 * share:.1f}' for share in each.shares)} |")
-        shares = np.array([each.shares for each in curve])
-        for name, row in (("mean", shares.mean(0)), ("worst", shares.min(0))):
-            print(f"| {name} | {' | '.join(f'{100 * share:.1f}' for share in row)} |")
-        for word, (images, taken, wrong) in zip(("before", "after"), accepted(of), strict=True):
-            print(f"\naccepted {word}: {taken / images:.1%}, of these wrong {wrong / max(1, taken):.2%}")
-    shares = np.array([[each.shares for each in curve] for curve in curves])  # (runs, people, counts)
-    print(f"\nall {len(curves)} runs: mean of people {np.round(100 * shares.mean((0, 1)), 1)},")
-    print(f"from {np.round(100 * shares.mean(1).min(0), 1)} to {np.round(100 * shares.mean(1).max(0), 1)};")
-    print(f"worst person of each run, mean {np.round(100 * shares.min(1).mean(0), 1)}")
+        if values.weight:
+            tell_choice(Outputs(run, ("train", "val"), mirrored=False))
+        of = Outputs(run, ("dev", "unseen"), mirrored=True)
+        for split in sorted(set(of.split)):
+            here = of.split == split
+            arrays = (of.shares[here], of.features[here], of.labels[here], of.people[here], of.clips[here].tolist())
+            in_mirror = of.in_mirror.probabilities[here], of.in_mirror.features[here]
+            for way, mirrored in (("nobody in a mirror", None), ("as gfnet enrol", in_mirror)):
+                curve = enrolment_curve(*arrays, mirrored=mirrored)
+                curves.setdefault((split, way), []).append([each.shares for each in curve])
+                clips = "other clips" if all(each.of_other_clips for each in curve) else "frames of the same clip"
+                print(f"\n{split}, {way}, tested on {clips}")
+                table(curve)
+            for word, (images, taken, wrong) in zip(("before", "after"), accepted(of, split), strict=True):
+                print(f"\n{split}, accepted {word}: {taken / images:.1%}, of these wrong {wrong / max(1, taken):.2%}")
+    for (split, way), each in curves.items():
+        shares = 100 * np.array(each)  # (runs, people, counts)
+        print(f"\n{split}, {way}, {len(each)} runs: mean of people {np.round(shares.mean((0, 1)), 1)},")
+        print(f"from {np.round(shares.mean(1).min(0), 1)} to {np.round(shares.mean(1).max(0), 1)};")
+        worst = shares.min(1)
+        print(f"worst person, mean {np.round(worst.mean(0), 1)}, of all runs {np.round(worst.min(0), 1)}")
 
 
 if __name__ == "__main__":

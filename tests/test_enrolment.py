@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from gfnet_pl.evaluation.enrolment import PICTURES, Enrolment, clips_in, enrolment_curve, trials
+from gfnet_pl.evaluation.enrolment import (
+    PICTURES,
+    Enrolment,
+    better_mirrored,
+    clips_in,
+    enrolment_curve,
+    trials,
+)
+from gfnet_pl.run.enrolled import read_enrolment, write_enrolment
 
 CLASSES, SIZE = 5, 16
 
@@ -44,6 +52,50 @@ def test_a_class_that_was_not_shown_is_neither_favoured_nor_forgotten(person):
     assert (found.argmax(1) == labels)[missing & right].all()
     nobody = Enrolment.of(features[:0], labels[:0], CLASSES)
     np.testing.assert_allclose(nobody.probabilities(shares, features), shares, rtol=1e-5)
+
+
+def test_who_is_read_better_in_a_mirror_is_seen_in_one_if_much_speaks_for_it():
+    labels = np.arange(CLASSES)
+    sure, unsure = (np.full((CLASSES, CLASSES), (1 - share) / 4) for share in (0.8, 0.4))
+    sure[labels, labels], unsure[labels, labels] = 0.8, 0.4
+    assert better_mirrored(unsure, sure, labels)  # 5 pictures of twice the probability: 32 to 1, against 9 to 1
+    assert not better_mirrored(sure, unsure, labels)
+    assert not better_mirrored(unsure[:3], sure[:3], labels[:3])  # 8 to 1 is too little
+    wrong, unlikely = sure[:1].copy(), sure[:1].copy()
+    wrong[0, 0], unlikely[0, 0] = 1e-9, 1e-12
+    assert not better_mirrored(unlikely, wrong, labels[:1])  # both are under the wrong sign
+    for shape in ((2, 3, 4), (2, 3, 4, 3)):
+        pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+        features = np.ones((1, SIZE), np.float32)
+        turned, not_turned = (Enrolment.of(features, labels[:1], CLASSES, mirrored=way) for way in (True, False))
+        assert (turned.seen(pixels) == np.flip(pixels, 2)).all()
+        assert (not_turned.seen(pixels) == pixels).all()
+
+
+def test_a_mirrored_person_s_curve_is_that_of_the_mirror_images(person):
+    shares, features, labels = person
+    likely = np.full_like(shares, 0.05)
+    likely[np.arange(len(labels)), labels] = 0.8
+    nobody_s = np.roll(likely, 1, axis=1), features[::-1]  # of the pictures as they are, which the net reads wrongly
+    arguments = labels, ["a"] * len(labels), [""] * len(labels)
+    (found,) = enrolment_curve(*nobody_s, *arguments, mirrored=(likely, features))
+    (expected,) = enrolment_curve(likely, features, *arguments)
+    assert found.shares == [0.0, *expected.shares[1:]]
+    (other,) = enrolment_curve(likely, features, *arguments, mirrored=nobody_s)
+    assert other.shares == expected.shares
+
+
+def test_a_file_says_whether_the_person_is_mirrored_and_an_older_one_does_not(person, tmp_path):
+    _, features, labels = person
+    names = [str(place) for place in range(CLASSES)]
+    for mirrored in (True, False):
+        enrolment = Enrolment.of(features, labels, CLASSES, mirrored=mirrored)
+        write_enrolment(tmp_path / "new.npz", enrolment, names, "net")
+        assert read_enrolment(tmp_path / "new.npz", names, "net").mirrored is mirrored
+    with np.load(tmp_path / "new.npz") as arrays:
+        older = {name: arrays[name] for name in arrays if name != "mirrored"} | {"format": np.array(1)}
+    np.savez(tmp_path / "old.npz", **older)
+    assert read_enrolment(tmp_path / "old.npz", names, "net").mirrored is False
 
 
 def test_no_picture_is_both_shown_and_tested_and_clips_are_kept_apart(person):

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from gfnet_pl.model.global_filter import MATRIX_MAX_TOKENS
 from gfnet_pl.model.weights import write_weights
 from gfnet_pl.report.enrolment import enrolled
 from gfnet_pl.run.checkpoint import Checkpoint
-from gfnet_pl.run.enrolled import read_enrolment
+from gfnet_pl.run.enrolled import read_enrolment, write_enrolment
 from gfnet_pl.run.export import FORMAT, Description, read_export
 from gfnet_pl.run.folder import ExportFolder, RunFolder
 from gfnet_pl.run.run import read_run
@@ -519,6 +520,16 @@ def test_a_person_who_was_enrolled_is_known_to_predict_and_to_python(run, capsys
         found = classifier(paths, person=known)
         assert rows == [[each.label, f"{each.probability:.4f}"] for each in found]
         assert [each.probability for each in found] != [each.probability for each in classifier(paths)]
+    turned = replace(known, mirrored=True)
+    write_enrolment(file.with_name("left.npz"), turned, classifier.classes, classifier.digest)
+    for path in paths:
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    assert main(["predict", *paths, "--person=left", "--out=left.csv"]) == 0
+    rows = [line.split(",")[1:3] for line in Path("left.csv").read_text().splitlines()[1:]]
+    in_mirror = classifier(paths, person=turned)
+    assert rows == [[each.label, f"{each.probability:.4f}"] for each in in_mirror]
+    for one, other in zip(found, in_mirror, strict=True):  # as the pictures were, but for the rounding of their sizes
+        assert one.probability == pytest.approx(other.probability, abs=0.02)
     content = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
     content["state_dict"]["net.head.bias"] += 1
     torch.save(content, RUN / "checkpoints" / "last.ckpt")
@@ -527,7 +538,10 @@ def test_a_person_who_was_enrolled_is_known_to_predict_and_to_python(run, capsys
     damaged.write_bytes(file.read_bytes()[:-40])
     for words, line in (
         (["predict", paths[0], "--person=mine", last], "mine.npz is of another net"),
-        (["predict", paths[0], "--person=nobody"], "nobody.npz does not exist: enrolled is damaged, mine; gfnet enrol"),
+        (
+            ["predict", paths[0], "--person=nobody"],
+            "nobody.npz does not exist: enrolled is damaged, left, mine; gfnet enrol",
+        ),
         (["predict", paths[0], "--person", str(damaged)], "damaged.npz cannot be read"),
         (["predict", paths[0], "--person=../mine"], "'../mine' cannot name a file"),
         (["enrol", "--pictures", "nowhere"], "--pictures: nowhere is not a folder"),

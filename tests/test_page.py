@@ -320,7 +320,11 @@ def test_signs_before_the_webcam_are_read_and_typed(browser, file, classifier):
 
 def test_a_hand_that_it_is_taught_is_kept_and_goes_to_a_file_and_back(browser, file, classifier, tmp_path):
     def hand(label, frame):
-        return png(drawing.render(label, signer=7, frame=frame))
+        return png(drawing.render(label, signer=signer, frame=frame))
+
+    def enrolled(signer):
+        shown = {label: [png(drawing.render(label, signer=signer, frame=0))] for label in LETTERS[:3]}
+        return classifier.enrol(shown)
 
     def tops():
         return [page.locator("#top li b").all_inner_texts(), page.locator("#top li span").all_inner_texts()]
@@ -330,6 +334,8 @@ def test_a_hand_that_it_is_taught_is_kept_and_goes_to_a_file_and_back(browser, f
         (shares,) = person.probabilities(outputs.probabilities, outputs.features, weight)
         return shares
 
+    people = ((signer, enrolled(signer)) for signer in range(7, 27))
+    signer, person = next(each for each in people if not each[1].mirrored)  # few are read better in a mirror
     heavy = tmp_path / "heavy.html"  # this net has learned no features: all cosines are close to 1
     text = file.read_text(encoding="utf-8")
     assert f'"weight":{WEIGHT}' in text
@@ -338,10 +344,9 @@ def test_a_hand_that_it_is_taught_is_kept_and_goes_to_a_file_and_back(browser, f
     assert page.locator("#teach-this").is_disabled()  # the examples are of somebody else
     for label in LETTERS[:3]:
         upload(page, (f"{label}.png", hand(label, 0)))
-        assert page.locator("#sign").input_value() == label  # it goes on to the next
+        expect(page.locator("#sign")).to_have_value(label)  # it goes on to the next
         page.get_by_role("button", name="Learn this one").click()
-    assert "3 of 5 signs shown, 3 pictures." in page.locator("#taught").inner_text()
-    person = classifier.enrol({label: [hand(label, 0)] for label in LETTERS[:3]})
+    expect(page.locator("#taught")).to_have_text("3 of 5 signs shown, 3 pictures.")
     new = [hand(label, 6) for label in LETTERS]
     for number, content in enumerate(new):
         upload(page, (f"new{number}.png", content))
@@ -360,9 +365,9 @@ def test_a_hand_that_it_is_taught_is_kept_and_goes_to_a_file_and_back(browser, f
     # It is there when the page is opened again, until it is forgotten; the file brings it back.
     page.reload()
     page.locator("body[data-ready]").wait_for()
-    assert "3 of 5 signs shown" in page.locator("#taught").inner_text()
+    expect(page.locator("#taught")).to_contain_text("3 of 5 signs shown")
     page.get_by_role("button", name="Forget my hand").click()
-    assert "Nothing shown yet." in page.locator("#taught").inner_text()
+    expect(page.locator("#taught")).to_contain_text("Nothing shown yet.")
     assert page.evaluate("localStorage.length") == 0
     upload(page, ("new.png", changed))
     assert tops() != taught
@@ -377,6 +382,49 @@ def test_a_hand_that_it_is_taught_is_kept_and_goes_to_a_file_and_back(browser, f
         page.locator("#given").set_input_files(tmp_path / name)
         page.locator(f"#taught:has-text('{words}')").wait_for()
     assert tops() == taught
+    assert page.said == []
+    page.close()
+
+
+def test_a_left_hand_is_seen_in_a_mirror_by_the_page_as_by_python(browser, file, classifier, tmp_path):
+    def left(label, frame):
+        return png(np.ascontiguousarray(drawing.render(label, signer=SIGNER, frame=frame)[:, ::-1]))
+
+    def agrees(label, frame):
+        said = classifier(left(label, frame), person=person)
+        upload(page, (f"{label}{frame}.png", left(label, frame)))
+        assert page.locator("#top li b").first.inner_text() == said.label
+        share = f"{said.probability:.0%}".replace("100", "over 99").replace("%", "\u00a0%")
+        assert page.locator("#top li span").first.inner_text() == share
+        return said.label == label
+
+    person = classifier.enrol({label: [left(label, 0)] for label in LETTERS})
+    assert person.mirrored
+    page = opened(browser, file)
+    for label in LETTERS:
+        upload(page, (f"{label}.png", left(label, 0)))
+        page.locator("#sign").select_option(label)
+        page.get_by_role("button", name="Learn this one").click()
+        expect(page.locator("#taught")).to_contain_text(f"{1 + LETTERS.index(label)} of 5 signs")
+    expect(page.locator("#taught")).to_contain_text("Your hand is read better in a mirror")
+    assert [classifier(left(label, 6)).label == label for label in LETTERS].count(True) < 4
+    assert all(agrees(label, 6) for label in LETTERS)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save to a file").click()
+    download.value.save_as(tmp_path / "me.npz")
+    written = read_enrolment(tmp_path / "me.npz", LETTERS, classifier.digest)
+    assert written.mirrored
+    np.testing.assert_allclose(written.means, person.means, atol=1e-5)
+    page.reload()
+    page.locator("body[data-ready]").wait_for()
+    assert agrees("B", 7)
+    page.get_by_role("button", name="Forget my hand").click()
+    expect(page.locator("#taught")).to_have_text("Nothing shown yet. It is forgotten, in this browser too.")
+    page.locator("#given").set_input_files(tmp_path / "me.npz")
+    expect(page.locator("#taught")).to_contain_text(
+        "5 of 5 signs shown, 5 pictures. Your hand is read better in a mirror"
+    )
+    assert agrees("L", 8)
     assert page.said == []
     page.close()
 

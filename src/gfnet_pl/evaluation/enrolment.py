@@ -6,9 +6,12 @@ nearest one that he did, so that its probability stays and enrolment of few clas
 classes that were shown would draw all pictures to them: with a quarter of the classes missing, accuracy fell from 99.7
 to 87 % (docs/enrolment.md).
 
+Somebody whose pictures the net reads better in a mirror is seen in one from then on: most nets know few left hands.
+
 Axes: N pictures, K classes, D features.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +23,13 @@ from scipy.special import softmax  # type: ignore[import-untyped]
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
+Images = npt.NDArray[np.uint8]
 
 WEIGHT = 15.0  # by the log loss of validation people, each left out in turn: docs/enrolment.md
 PICTURES = (0, 1, 2, 4)  # per class, of the curve
 _LEAST = 1e-30  # a probability, so that its logarithm is finite
+MIRRORED_FROM = math.log(9)  # the gain in log likelihood: a tenth of people sign with the left hand
+LEAST_LIKELY = 1e-3  # a probability there, so that no picture under a wrong sign decides alone
 _CLIP = re.compile(r"clip\d+")
 
 
@@ -34,19 +40,25 @@ class Enrolment:
     Attributes:
         means: (K, D) float32, mean features of length 1; zeros for a class that the person did not show.
         counts: (K,) number of pictures.
+        mirrored: Whether the net is to see the person's pictures in a mirror, as it saw those for `means`.
     """
 
     means: npt.NDArray[np.float32]
     counts: Ints
+    mirrored: bool = False
 
     @classmethod
-    def of(cls, features: Floats, labels: Ints, classes: int) -> "Enrolment":
+    def of(cls, features: Floats, labels: Ints, classes: int, *, mirrored: bool = False) -> "Enrolment":
         """From the (N, D) features and (N,) labels of a person's pictures, of which there may be none."""
         sums, rows = np.zeros((classes, features.shape[1])), np.asarray(features, np.float64)
         np.add.at(sums, labels, rows)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         means = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
-        return cls(means.astype(np.float32), np.bincount(labels, minlength=classes))
+        return cls(means.astype(np.float32), np.bincount(labels, minlength=classes), mirrored)
+
+    def seen(self, pixels: Images) -> Images:
+        """The person's pictures, (N, height, width) or (N, height, width, 3), as the net is to see them."""
+        return mirror_images(pixels) if self.mirrored else pixels
 
     def probabilities(self, shares: Floats, features: Floats, weight: float = WEIGHT) -> npt.NDArray[np.float32]:
         """What the net's probabilities become.
@@ -63,6 +75,23 @@ class Enrolment:
             scores[:, shown] += weight * (cosines - cosines.max(1, keepdims=True))
         found: npt.NDArray[np.float32] = softmax(scores, axis=1).astype(np.float32)
         return found
+
+
+def mirror_images(pixels: Images) -> Images:
+    """The (N, height, width) or (N, height, width, 3) pictures in a mirror."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def better_mirrored(shares: Floats, mirrored: Floats, labels: Ints) -> bool:
+    """Whether the net reads a person's pictures better in a mirror, by more than few people sign with the left hand.
+
+    Args:
+        shares: (N, K) probabilities.
+        mirrored: (N, K) those of the mirror images.
+        labels: (N,).
+    """
+    of, in_mirror = (np.maximum(each[np.arange(len(labels)), labels], LEAST_LIKELY) for each in (shares, mirrored))
+    return bool(np.log(in_mirror / of).sum() > MIRRORED_FROM)
 
 
 class Trial(NamedTuple):
@@ -115,7 +144,13 @@ def trials(labels: Ints, clips: Sequence[str]) -> list[Trial]:
 
 
 def enrolment_curve(
-    shares: Floats, features: Floats, labels: Ints, people: Sequence[str], clips: Sequence[str], weight: float = WEIGHT
+    shares: Floats,
+    features: Floats,
+    labels: Ints,
+    people: Sequence[str],
+    clips: Sequence[str],
+    *,
+    mirrored: tuple[Floats, Floats] | None = None,
 ) -> list[PersonCurve]:
     """How well each person is recognised after showing `PICTURES` of each class. The tested pictures are the same.
 
@@ -125,7 +160,7 @@ def enrolment_curve(
         labels: (N,).
         people: (N,).
         clips: (N,) as for `trials`.
-        weight: Of the cosines.
+        mirrored: (N, K) probabilities and (N, D) features of the mirror images; None: nobody is seen in a mirror.
 
     Returns:
         The people by name. Those with nothing to show or to test are left out.
@@ -141,8 +176,10 @@ def enrolment_curve(
             tested = mine[part.tested]
             for position, count in enumerate(PICTURES):
                 shown = mine[_first(labels[mine], part.enrolled, count)]
-                enrolment = Enrolment.of(features[shown], labels[shown], shares.shape[1])
-                said = enrolment.probabilities(shares[tested], features[tested], weight).argmax(1)
+                turned = mirrored is not None and better_mirrored(shares[shown], mirrored[0][shown], labels[shown])
+                of, its = mirrored if mirrored is not None and turned else (shares, features)
+                enrolment = Enrolment.of(its[shown], labels[shown], shares.shape[1])
+                said = enrolment.probabilities(of[tested], its[tested]).argmax(1)
                 right[position] += (said == labels[tested]).sum()
         images = sum(len(part.tested) for part in parts)
         of_clips = len({clips[place] for place in mine}) > 1

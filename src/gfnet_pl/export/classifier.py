@@ -24,7 +24,7 @@ from gfnet_pl.data.decode import Images, picture_in_memory, read_picture
 from gfnet_pl.data.packed import file_of
 from gfnet_pl.errors import UserError, nearest, require
 from gfnet_pl.evaluation.calibration import Calibration
-from gfnet_pl.evaluation.enrolment import Enrolment
+from gfnet_pl.evaluation.enrolment import Enrolment, better_mirrored, mirror_images
 from gfnet_pl.export.runtime import OnnxRuntime, Outputs, Runtime, batch_of, run_all
 from gfnet_pl.files import refuse_url, sha256
 from gfnet_pl.run.export import Export, export_of, intact, read_export
@@ -155,6 +155,7 @@ class Classifier:
         step = batch_of(self.canvas.height, self.canvas.width)  # so that a long list of files needs little memory
         for start in range(0, len(pictures), step):
             pixels = np.stack([self.prepare(picture) for picture in pictures[start : start + step]])
+            pixels = person.seen(pixels) if person is not None else pixels
             found += self.predictions(run_all(self.runtime, pixels), top=top, person=person)
         return found
 
@@ -197,10 +198,16 @@ class Classifier:
 
     def enrolment(self, pixels: Images, labels: npt.NDArray[np.int64]) -> Enrolment:
         """The same from decoded pictures, (N, *canvas.shape), and their places among the classes, (N,)."""
-        return Enrolment.of(run_all(self.runtime, pixels).features, labels, len(self.classes))
+        found, in_mirror = run_all(self.runtime, pixels), run_all(self.runtime, mirror_images(pixels))
+        mirrored = better_mirrored(found.probabilities, in_mirror.probabilities, labels)
+        features = (in_mirror if mirrored else found).features
+        return Enrolment.of(features, labels, len(self.classes), mirrored=mirrored)
 
     def predictions(self, outputs: Outputs, *, top: int = TOP, person: Enrolment | None = None) -> list[Prediction]:
-        """What the net's outputs say of the pictures that they are of; for the arguments see `__call__`."""
+        """What the net's outputs say of the pictures that they are of; for the arguments see `__call__`.
+
+        They are of what `person.seen` gives of that person's pictures.
+        """
         shares = outputs.probabilities
         if person is not None:
             shares = person.probabilities(shares, outputs.features)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from gfnet_pl.evaluation.enrolment import WEIGHT
+from gfnet_pl.evaluation.enrolment import LEAST_LIKELY, MIRRORED_FROM, WEIGHT
 from gfnet_pl.evaluation.figures import People
 from gfnet_pl.export.check import LIMIT
 from gfnet_pl.export.runtime import channels_first
@@ -141,6 +141,8 @@ def _data(described: Description, vectors: Vectors) -> dict[str, Any]:
         "limits": {name: LIMIT * max(1.0, float(np.abs(value).max())) for name, value in outputs.items()}
         | {"levels": _LEVELS},
         "weight": WEIGHT,
+        "mirrored_from": MIRRORED_FROM,
+        "least_likely": LEAST_LIKELY,
         "vectors": [
             {
                 "name": vectors.paths[place],

@@ -212,7 +212,7 @@ def _classified(
     canvas, paths = classifier.canvas, [str(path) for path in pictures]
     length, place = batch_of(canvas.height, canvas.width), 0
     decoding = decoded(paths, canvas, length=length, refused_too=True, title="")
-    with closing(decoding) as chunks, closing(_run(runtimes, chunks)) as outputs:
+    with closing(decoding) as chunks, closing(_run(runtimes, chunks, person)) as outputs:
         for chunk, found in outputs:
             unread = dict(chunk.broken)
             batch = []
@@ -226,13 +226,16 @@ def _classified(
             place += len(batch)
 
 
-def _run(runtimes: Sequence[Runtime], chunks: Iterator[Decoded]) -> Generator[tuple[Decoded, Outputs], None, None]:
+def _run(
+    runtimes: Sequence[Runtime], chunks: Iterator[Decoded], person: Enrolment | None
+) -> Generator[tuple[Decoded, Outputs], None, None]:
     """Runs the nets in turn, each in a thread, while the next pictures are decoded."""
     waiting: deque[tuple[Decoded, Future[Outputs]]] = deque()
     with ThreadPoolExecutor(len(runtimes)) as pool:
         for number, chunk in enumerate(chunks):
             runtime = runtimes[number % len(runtimes)]
-            waiting.append((chunk, pool.submit(runtime, channels_first(chunk.images))))
+            images = person.seen(chunk.images) if person is not None else chunk.images
+            waiting.append((chunk, pool.submit(runtime, channels_first(images))))
             if len(waiting) > len(runtimes):
                 ready, outputs = waiting.popleft()
                 yield ready, outputs.result()

@@ -49,4 +49,5 @@ def enrolled(results: Results) -> dict[str, Any]:
             "There is only one clip of each person, so the pictures that are tested are other frames of the clip that "
             "was shown: another day, light or place will gain less."
         )
+    note += " Whom gfnet enrol reads better in a mirror, such as a left-hander, gains more than is shown."
     return {"enrolled_chart": Markup(chart), "enrolled_words": words, "enrolled_note": note}

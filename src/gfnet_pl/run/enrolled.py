@@ -15,7 +15,8 @@ from gfnet_pl.evaluation.enrolment import Enrolment
 from gfnet_pl.files import read_arrays, reading, replacing
 from gfnet_pl.run.folder import enrolled_beside
 
-_FORMAT = 1
+_FORMAT = 2
+_WITHOUT_MIRROR = 1
 _NAME = re.compile(r"\w[\w.-]{0,98}(?<!\.)")
 
 
@@ -45,6 +46,7 @@ def write_enrolment(file: Path, enrolment: Enrolment, classes: Sequence[str], ne
             opened,
             means=enrolment.means,
             counts=enrolment.counts,
+            mirrored=np.array(int(enrolment.mirrored)),  # as a number, which the browser's page reads, too
             classes=np.array(classes, np.str_),
             net=np.array(net),
             format=np.array(_FORMAT),
@@ -68,8 +70,9 @@ def read_enrolment(file: Path, classes: Sequence[str], net: str) -> Enrolment:
     arrays, again = read_arrays(file), "enrol again"
     with reading(file, again):
         means, counts = np.asarray(arrays["means"], np.float32), np.asarray(arrays["counts"], np.int64)
-        if int(arrays["format"]) != _FORMAT:
-            raise ValueError(f"its format is {int(arrays['format'])}, not {_FORMAT}")
+        if (version := int(arrays["format"])) not in (_FORMAT, _WITHOUT_MIRROR):
+            raise ValueError(f"its format is {version}, not {_FORMAT}")
+        mirrored = version == _FORMAT and bool(arrays["mirrored"])
         names, of = [str(name) for name in arrays["classes"].tolist()], str(arrays["net"])
         if means.ndim != 2 or len(means) != len(names) or counts.shape != (len(names),):
             raise ValueError("its arrays do not fit together")
@@ -77,4 +80,4 @@ def read_enrolment(file: Path, classes: Sequence[str], net: str) -> Enrolment:
             raise ValueError("its numbers are none of a net")
     if of != net or names != list(classes):
         raise UserError(f"{file} is of another net: its features mean nothing to this one; {again}")
-    return Enrolment(means, counts)
+    return Enrolment(means, counts, mirrored)

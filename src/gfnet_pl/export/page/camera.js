@@ -113,7 +113,7 @@ async function watch(mine) {
     if (sheet.canvas.width !== width || sheet.canvas.height !== height) Object.assign(sheet.canvas, { width, height });
     sheet.drawImage(video, left, top, width, height, 0, 0, width, height);
     const levels = pixelsOf(sheet.getImageData(0, 0, width, height), described.canvas);
-    const outputs = await net.run(levels);
+    const outputs = await see(levels, true);
     if (stream !== mine) return;
     const verdict = present(levels, outputs, "webcam", true);
     box.classList.toggle("sure", verdict.accepted === true);

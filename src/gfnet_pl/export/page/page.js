@@ -62,7 +62,9 @@ async function added({ levels, outputs, name, file, own }, first) {
   const small = await new Promise((resolve) => draw(make("canvas"), levels).toBlob(resolve));
   const title = make("span");
   const button = make("button", { type: "button", title: name }, draw(make("canvas"), levels), title);
-  button.refresh = () => {
+  let way = own && inMirror();
+  button.refresh = async () => {
+    if (own && way !== inMirror()) [way, outputs] = [inMirror(), await see(levels, own)];
     const verdict = verdictOf(outputs, own), unsure = verdict.accepted === false;
     Object.assign(title, { textContent: unsure ? `${verdict.label}?` : verdict.label, className: unsure ? "unsure" : "" });
     button.setAttribute("aria-label", `${name}: ${inWords(verdict)}`);
@@ -97,7 +99,7 @@ async function classify(file) {
   if (!net) return;
   trouble("");
   const levels = await pixelsOfFile(file, described.canvas);
-  const outputs = await net.run(levels);
+  const outputs = await see(levels, true);
   (await added({ levels, outputs, name: file.name || "picture", file, own: true }, true)).click();
 }
 

@@ -191,3 +191,10 @@ async function isJpeg(file) {
 async function pixelsOfFile(file, canvas) {
   return pixelsOf(await decoded(file), canvas, await isJpeg(file));
 }
+
+// Levels as in a mirror.
+function mirrorImage(levels, { width }) {
+  const found = levels.slice();
+  for (let row = 0; row < found.length; row += width) found.subarray(row, row + width).reverse();
+  return found;
+}
