@@ -20,6 +20,7 @@ from gfnet_pl.report.analysis import Analysis, Filters, Missing, OfPictures
 from gfnet_pl.report.compare import compare
 from gfnet_pl.report.enrolment import enrolled
 from gfnet_pl.report.of_sets import MOST_PEOPLE, of_sets
+from gfnet_pl.report.people import mirror_words
 from gfnet_pl.report.pictures import COLUMNS, heat, overlay, picture, sheet
 from gfnet_pl.report.words import (
     breakable,
@@ -285,7 +286,7 @@ def _worst_person(seen: OfPictures | None) -> dict[str, Any]:
         {"of": each, "pictures": [picture(pixels) for pixels in (each.image, each.learned, each.mistaken_for)]}
         for each in (worst.pictures if worst else [])
     ]
-    return {"worst_person": worst, "worst_person_errors": shown}
+    return {"worst_person": worst, "worst_person_errors": shown, "mirror_words": mirror_words(worst)}
 
 
 def _filters(filters: Filters, seen: OfPictures | None) -> dict[str, Any]:

@@ -10,16 +10,21 @@ import torch
 from gfnet_pl.data.batches import channels_first
 from gfnet_pl.data.collection import Collection
 from gfnet_pl.data.group_table import Properties
+from gfnet_pl.evaluation.enrolment import mirror_images
 from gfnet_pl.evaluation.figures import SetFigures, people, worst_person
+from gfnet_pl.evaluation.intervals import mcnemar
 from gfnet_pl.evaluation.tendencies import FEWEST_GROUPS, Tendency, tendencies
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.report.words import percent
 from gfnet_pl.run.results import Results
 
 Images = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
 
 _PER_CLASS = 60  # training pictures that are looked through, evenly over the class: their features take a second or two
 _SHOWN = 3  # of the worst person's errors
+_MOST_MIRRORED, _AT_ONCE = 512, 64  # of the worst person's pictures that are looked at in a mirror
+_CHANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,13 @@ class WorstPerson:
     Attributes:
         name: Of the group.
         pictures: Some of the errors; empty if there are none.
+        in_mirror: Which share is right of the pictures as they are and in a mirror; None unless the latter is larger
+            by more than chance.
     """
 
     name: str
     pictures: list[Beside]
+    in_mirror: tuple[float, float] | None
 
 
 def of_people(each: SetFigures, properties: Properties) -> list[Tendency]:
@@ -104,11 +112,14 @@ def worst_of(
     if (worst := worst_person(results.figures[name])) is None:
         return None
     who, _ = worst
-    mine = [p for p in errors if everything.pictures[p].group == who and everything.pictures[p].split == name][:_SHOWN]
+    of_worst = [p for p, each in enumerate(everything.pictures) if each.group == who and each.split == name]
+    some = np.array(of_worst)[np.linspace(0, len(of_worst) - 1, min(len(of_worst), _MOST_MIRRORED)).astype(int)]
+    in_mirror = better_in_mirror(net, images(some), everything.labels[some], everything.predictions[some])
+    mine = [place for place in errors if place in of_worst][:_SHOWN]
     pairs = [(results.classes[everything.labels[p]], results.classes[everything.predictions[p]]) for p in mine]
     chosen = _sample(found, {label for pair in pairs for label in pair})
     if not mine or not all(label in chosen and said in chosen for label, said in pairs):
-        return WorstPerson(who, [])
+        return WorstPerson(who, [], in_mirror)
     with torch.inference_mode():
         own = net.features(channels_first(torch.from_numpy(images(mine)))).numpy()
         of_class = {
@@ -126,6 +137,43 @@ def worst_of(
             Beside(label, said, image, *nearest(place, label), *nearest(place, said))
             for place, (image, (label, said)) in enumerate(zip(images(mine), pairs, strict=True))
         ],
+        in_mirror,
+    )
+
+
+def better_in_mirror(
+    net: Callable[[torch.Tensor], torch.Tensor], pixels: Images, labels: Ints, predictions: Ints
+) -> tuple[float, float] | None:
+    """Which share of a person's pictures is right as they are and in a mirror; None unless the second is larger.
+
+    It is larger only where McNemar's test says that this is no chance.
+
+    Args:
+        net: Gives the logits of images (B, C, height, width).
+        pixels: (N, height, width) or (N, height, width, 3).
+        labels: (N,).
+        predictions: (N,) of the pictures as they are.
+    """
+    mirrored = channels_first(torch.from_numpy(mirror_images(pixels)))
+    with torch.inference_mode():
+        parts = [net(mirrored[start : start + _AT_ONCE]) for start in range(0, len(mirrored), _AT_ONCE)]
+    found = torch.cat(parts).argmax(1).numpy()
+    before, after = predictions == labels, found == labels
+    better, worse = int((after & ~before).sum()), int((before & ~after).sum())
+    if better <= worse or mcnemar(better, worse) >= _CHANCE:
+        return None
+    return float(before.mean()), float(after.mean())
+
+
+def mirror_words(worst: WorstPerson | None) -> str:
+    """What it means that the worst person is read better in a mirror; empty where he is not."""
+    if worst is None or worst.in_mirror is None:
+        return ""
+    before, after = worst.in_mirror
+    return (
+        f"In a mirror {percent(after)} of the pictures of {worst.name} are right instead of {percent(before)}: perhaps "
+        "the other hand. gfnet enrol sees such a person in a mirror. The net itself learns that hand from more people "
+        "who use it, or from mirror images (--data.augment.flip 0.5)."
     )
 
 
