@@ -153,7 +153,11 @@ def main():
         for split in sorted(set(of.split)):
             here = of.split == split
             arrays = (of.shares[here], of.features[here], of.labels[here], of.people[here], of.clips[here].tolist())
-            in_mirror = of.in_mirror.probabilities[here], of.in_mirror.features[here]
+            turned = of.in_mirror.probabilities[here], of.in_mirror.features[here]
+
+            def in_mirror(places, turned=turned):
+                return turned[0][places], turned[1][places]
+
             for way, mirrored in (("nobody in a mirror", None), ("as gfnet enrol", in_mirror)):
                 curve = enrolment_curve(*arrays, mirrored=mirrored)
                 curves.setdefault((split, way), []).append([each.shares for each in curve])

@@ -32,7 +32,7 @@ from gfnet_pl.export.vectors import COUNT, Vectors, choose
 from gfnet_pl.locks import held
 from gfnet_pl.model.global_filter import MATRIX_MAX_TOKENS
 from gfnet_pl.model.weights import write_weights
-from gfnet_pl.report.enrolment import enrolled
+from gfnet_pl.report.enrolment import curve_of, enrolled
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.enrolled import read_enrolment, write_enrolment
 from gfnet_pl.run.export import FORMAT, Description, read_export
@@ -551,7 +551,7 @@ def test_a_person_who_was_enrolled_is_known_to_predict_and_to_python(run, capsys
         assert line in capsys.readouterr().err.splitlines()[-1]
     with pytest.raises(UserError, match="the net has no class 'ent'; did you mean ant"):
         classifier.enrol({"ent": paths})
-    shown = enrolled(read_run(RunFolder(RUN)).results)
+    shown = enrolled(curve_of(read_run(RunFolder(RUN)).results))
     assert "first shows each sign once" in shown["enrolled_words"]
     assert "only one clip" in shown["enrolled_note"]
     assert "accuracy on unseen by pictures shown per class" in shown["enrolled_chart"]

@@ -13,7 +13,7 @@ Axes: N pictures, K classes, D features.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from scipy.special import softmax  # type: ignore[import-untyped]
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 Images = npt.NDArray[np.uint8]
+InMirror = Callable[[Ints], tuple[Floats, Floats]]  # positions (M,) -> (M, K) probabilities and (M, D) features
 
 WEIGHT = 15.0  # by the log loss of validation people, each left out in turn: docs/enrolment.md
 PICTURES = (0, 1, 2, 4)  # per class, of the curve
@@ -150,7 +151,7 @@ def enrolment_curve(
     people: Sequence[str],
     clips: Sequence[str],
     *,
-    mirrored: tuple[Floats, Floats] | None = None,
+    mirrored: InMirror | None = None,
 ) -> list[PersonCurve]:
     """How well each person is recognised after showing `PICTURES` of each class. The tested pictures are the same.
 
@@ -160,7 +161,9 @@ def enrolment_curve(
         labels: (N,).
         people: (N,).
         clips: (N,) as for `trials`.
-        mirrored: (N, K) probabilities and (N, D) features of the mirror images; None: nobody is seen in a mirror.
+        mirrored: What the net says of the mirror images. It is asked for the first picture of each class that a person
+            shows, by which it is decided here, and for all pictures of those who are seen in a mirror then. None:
+            nobody is.
 
     Returns:
         The people by name. Those with nothing to show or to test are left out.
@@ -171,16 +174,18 @@ def enrolment_curve(
         parts = trials(labels[mine], [clips[place] for place in mine])
         if not all(len(each) for part in parts for each in part):
             continue
-        right = np.zeros(len(PICTURES))
+        right, own, turned = np.zeros(len(PICTURES)), (shares[mine], features[mine]), None
         for part in parts:
-            tested = mine[part.tested]
+            first = _first(labels[mine], part.enrolled, 1)
+            its = own
+            if mirrored and better_mirrored(own[0][first], mirrored(mine[first])[0], labels[mine[first]]):
+                its = turned = turned or mirrored(mine)
             for position, count in enumerate(PICTURES):
-                shown = mine[_first(labels[mine], part.enrolled, count)]
-                turned = mirrored is not None and better_mirrored(shares[shown], mirrored[0][shown], labels[shown])
-                of, its = mirrored if mirrored is not None and turned else (shares, features)
-                enrolment = Enrolment.of(its[shown], labels[shown], shares.shape[1])
-                said = enrolment.probabilities(of[tested], its[tested]).argmax(1)
-                right[position] += (said == labels[tested]).sum()
+                shown = _first(labels[mine], part.enrolled, count)
+                of_shares, of_features = its if count else own
+                enrolment = Enrolment.of(of_features[shown], labels[mine[shown]], shares.shape[1])
+                said = enrolment.probabilities(of_shares[part.tested], of_features[part.tested]).argmax(1)
+                right[position] += (said == labels[mine[part.tested]]).sum()
         images = sum(len(part.tested) for part in parts)
         of_clips = len({clips[place] for place in mine}) > 1
         found.append(PersonCurve(name, (right / images).tolist(), images, of_clips))

@@ -19,8 +19,9 @@ from gfnet_pl.data.duplicates import leak_share
 from gfnet_pl.data.groups import kinds_of
 from gfnet_pl.data.splits import EVALUATED
 from gfnet_pl.errors import UserError
-from gfnet_pl.evaluation.calibration import Floats, Ints
+from gfnet_pl.evaluation.calibration import Floats, Ints, probabilities
 from gfnet_pl.evaluation.embedding import umap_map
+from gfnet_pl.evaluation.enrolment import PersonCurve, mirror_images
 from gfnet_pl.evaluation.filters import discriminative_frequencies, energy_by_radius, kernels, magnitude, movement
 from gfnet_pl.evaluation.neighbours import neighbour_confusion, pixel_space, principal_components
 from gfnet_pl.evaluation.overlap import (
@@ -33,6 +34,7 @@ from gfnet_pl.evaluation.overlap import (
 from gfnet_pl.evaluation.saliency import effective_receptive_field, integrated_gradients, receptive_radius
 from gfnet_pl.files import read_arrays
 from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.report.enrolment import curve_of
 from gfnet_pl.report.labels import Doubts, doubts
 from gfnet_pl.report.people import WorstPerson, worst_of
 from gfnet_pl.run.results import Results, SetResults
@@ -50,6 +52,7 @@ _PAIRS = 8
 _PER_CLASS = 20  # pictures per class from which a pair's frequencies are measured
 _FIELD = 8  # pictures for the receptive field
 _KERNELS = 6  # channels shown per block
+_AT_ONCE = 64  # pictures that the net sees at once
 _EXPLAINED = 6  # worst errors with a saliency map, which takes 32 gradients each
 
 
@@ -143,6 +146,7 @@ class OfPictures:
         worst: The worst errors, worst first.
         doubts: Training pictures whose label is to be checked; None if the run did not keep what that takes.
         worst_person: For whom the net works worst; None if nobody is known to be.
+        enrolled: What it brings the unseen people to show pictures first.
     """
 
     images: Pixels
@@ -153,6 +157,7 @@ class OfPictures:
     worst: list[WorstError]
     doubts: Doubts | None
     worst_person: WorstPerson | None
+    enrolled: list[PersonCurve]
 
 
 @dataclass(frozen=True)
@@ -191,6 +196,14 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
     def images(places: npt.ArrayLike) -> Images:
         return np.asarray(found.images[rows[np.asarray(places, np.int64)]])
 
+    def in_mirror(places: Ints) -> tuple[Floats, Floats]:
+        mirrored = channels_first(torch.from_numpy(mirror_images(images(places))))
+        with torch.inference_mode():
+            parts = [net.features(mirrored[start : start + _AT_ONCE]) for start in range(0, len(places), _AT_ONCE)]
+            features = torch.cat(parts)
+            logits = net.head(features)
+        return probabilities(logits.numpy(), run.results.calibration.temperature), features.numpy()
+
     overlap = _overlap(run.results, images)
     wrong = np.flatnonzero(everything.predictions != everything.labels)
     return OfPictures(
@@ -201,7 +214,8 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
         field=_field(net, everything, images),
         worst=_worst(net, run.results, images),
         doubts=doubts(run, net, found),
-        worst_person=worst_of(run.results, net, found, images, _surest(run.results, wrong)),
+        worst_person=worst_of(run.results, net, found, images, in_mirror, _surest(run.results, wrong)),
+        enrolled=curve_of(run.results, in_mirror),
     )
 
 

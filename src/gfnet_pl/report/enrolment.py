@@ -1,11 +1,12 @@
 """What it brings if a new person first shows each sign: a chart of the unseen people, and a sentence."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from gfnet_pl.evaluation.enrolment import PICTURES, clips_in, enrolment_curve
+from gfnet_pl.evaluation.enrolment import PICTURES, InMirror, PersonCurve, clips_in, enrolment_curve
 from gfnet_pl.report.charts import line_chart
 from gfnet_pl.report.words import percent
 from gfnet_pl.run.results import Results
@@ -14,23 +15,33 @@ _MOST = 8  # people with a line of their own; of more, only the worst one's
 _MEAN = "mean"
 
 
-def enrolled(results: Results) -> dict[str, Any]:
-    """Values for the page: `enrolled_chart`, `enrolled_words`, `enrolled_note`; "" where there is nothing to show."""
-    nothing = dict.fromkeys(("enrolled_chart", "enrolled_words", "enrolled_note"), "")
-    unseen = results.sets.get("unseen")
+def curve_of(results: Results, mirrored: InMirror | None = None) -> list[PersonCurve]:
+    """What showing pictures brings the unseen people; empty where nobody is known to be unseen.
+
+    Args:
+        results: Of the run.
+        mirrored: What the net says of the mirror images of pictures, by their positions in `Results.everything`.
+    """
+    unseen, everything = results.sets.get("unseen"), results.everything
     if unseen is None or "unseen" in results.known or not all(unseen.groups):
-        return nothing
-    clips = clips_in([picture.path for picture in unseen.pictures])
-    order = np.array(sorted(range(len(clips)), key=lambda place: unseen.pictures[place].path), int)  # frame by frame
-    curve = enrolment_curve(
-        results.probabilities(unseen)[order],
-        unseen.features[order],
-        unseen.labels[order],
-        [unseen.groups[place] for place in order],
-        [clips[place] for place in order],
+        return []
+    found = [(each.path, place) for place, each in enumerate(everything.pictures) if each.split == "unseen"]
+    paths, places = zip(*sorted(found), strict=True)  # frame by frame
+    order = np.array(places)
+    return enrolment_curve(
+        results.probabilities(everything)[order],
+        everything.features[order],
+        everything.labels[order],
+        [everything.pictures[place].group for place in places],
+        clips_in(paths),
+        mirrored=(lambda some: mirrored(order[some])) if mirrored else None,
     )
+
+
+def enrolled(curve: Sequence[PersonCurve]) -> dict[str, Any]:
+    """Values for the page: `enrolled_chart`, `enrolled_words`, `enrolled_note`; "" where there is nothing to show."""
     if not curve:
-        return nothing
+        return dict.fromkeys(("enrolled_chart", "enrolled_words", "enrolled_note"), "")
     worst = min(curve, key=lambda person: person.shares[0])
     mean = np.mean([person.shares for person in curve], 0).tolist()
     shown = {person.name: person.shares for person in (curve if len(curve) <= _MOST else [worst])} | {_MEAN: mean}
@@ -49,5 +60,4 @@ def enrolled(results: Results) -> dict[str, Any]:
             "There is only one clip of each person, so the pictures that are tested are other frames of the clip that "
             "was shown: another day, light or place will gain less."
         )
-    note += " Whom gfnet enrol reads better in a mirror, such as a left-hander, gains more than is shown."
     return {"enrolled_chart": Markup(chart), "enrolled_words": words, "enrolled_note": note}

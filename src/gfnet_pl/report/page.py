@@ -18,7 +18,7 @@ from gfnet_pl.report import charts
 from gfnet_pl.report.advice import next_steps, nothing_stands_out
 from gfnet_pl.report.analysis import Analysis, Filters, Missing, OfPictures
 from gfnet_pl.report.compare import compare
-from gfnet_pl.report.enrolment import enrolled
+from gfnet_pl.report.enrolment import curve_of, enrolled
 from gfnet_pl.report.of_sets import MOST_PEOPLE, of_sets
 from gfnet_pl.report.people import mirror_words
 from gfnet_pl.report.pictures import COLUMNS, heat, overlay, picture, sheet
@@ -109,7 +109,7 @@ def render(run: Run, analysis: Analysis, others: Sequence[Run]) -> str:
         "most_tendencies": _MOST_TENDENCIES,
         **of_sets(results, names, pictures.leaks if pictures else {}),
         **(compare(run, others) if others else {}),
-        **enrolled(results),
+        **enrolled(pictures.enrolled if pictures else curve_of(results)),
         **_errors(results, pictures),
         **_doubts(pictures),
         **_worst_person(pictures),

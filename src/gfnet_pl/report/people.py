@@ -10,7 +10,7 @@ import torch
 from gfnet_pl.data.batches import channels_first
 from gfnet_pl.data.collection import Collection
 from gfnet_pl.data.group_table import Properties
-from gfnet_pl.evaluation.enrolment import mirror_images
+from gfnet_pl.evaluation.enrolment import InMirror
 from gfnet_pl.evaluation.figures import SetFigures, people, worst_person
 from gfnet_pl.evaluation.intervals import mcnemar
 from gfnet_pl.evaluation.tendencies import FEWEST_GROUPS, Tendency, tendencies
@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 
 _PER_CLASS = 60  # training pictures that are looked through, evenly over the class: their features take a second or two
 _SHOWN = 3  # of the worst person's errors
-_MOST_MIRRORED, _AT_ONCE = 512, 64  # of the worst person's pictures that are looked at in a mirror
+_MOST_MIRRORED = 500  # of the worst person's pictures
 _CHANCE = 0.05
 
 
@@ -97,7 +97,12 @@ def tendency_words(each: SetFigures, properties: Properties, found: Sequence[Ten
 
 
 def worst_of(
-    results: Results, net: GFNet, found: Collection, images: Callable[[npt.ArrayLike], Images], errors: Sequence[int]
+    results: Results,
+    net: GFNet,
+    found: Collection,
+    images: Callable[[npt.ArrayLike], Images],
+    in_mirror: InMirror,
+    errors: Sequence[int],
 ) -> WorstPerson | None:
     """The worst person of the trusted set; None where nobody is known to be.
 
@@ -106,6 +111,7 @@ def worst_of(
         net: Its net.
         found: Its pictures, with those of training.
         images: Gives the pictures at positions in `Results.everything`.
+        in_mirror: What the net says of their mirror images.
         errors: Positions of errors there, in the order in which they are to be shown.
     """
     name, everything = results.trusted, results.everything
@@ -114,12 +120,12 @@ def worst_of(
     who, _ = worst
     of_worst = [p for p, each in enumerate(everything.pictures) if each.group == who and each.split == name]
     some = np.array(of_worst)[np.linspace(0, len(of_worst) - 1, min(len(of_worst), _MOST_MIRRORED)).astype(int)]
-    in_mirror = better_in_mirror(net, images(some), everything.labels[some], everything.predictions[some])
+    turned = better_in_mirror(everything.predictions[some], in_mirror(some)[0].argmax(1), everything.labels[some])
     mine = [place for place in errors if place in of_worst][:_SHOWN]
     pairs = [(results.classes[everything.labels[p]], results.classes[everything.predictions[p]]) for p in mine]
     chosen = _sample(found, {label for pair in pairs for label in pair})
     if not mine or not all(label in chosen and said in chosen for label, said in pairs):
-        return WorstPerson(who, [], in_mirror)
+        return WorstPerson(who, [], turned)
     with torch.inference_mode():
         own = net.features(channels_first(torch.from_numpy(images(mine)))).numpy()
         of_class = {
@@ -137,28 +143,21 @@ def worst_of(
             Beside(label, said, image, *nearest(place, label), *nearest(place, said))
             for place, (image, (label, said)) in enumerate(zip(images(mine), pairs, strict=True))
         ],
-        in_mirror,
+        turned,
     )
 
 
-def better_in_mirror(
-    net: Callable[[torch.Tensor], torch.Tensor], pixels: Images, labels: Ints, predictions: Ints
-) -> tuple[float, float] | None:
+def better_in_mirror(predictions: Ints, mirrored: Ints, labels: Ints) -> tuple[float, float] | None:
     """Which share of a person's pictures is right as they are and in a mirror; None unless the second is larger.
 
     It is larger only where McNemar's test says that this is no chance.
 
     Args:
-        net: Gives the logits of images (B, C, height, width).
-        pixels: (N, height, width) or (N, height, width, 3).
-        labels: (N,).
         predictions: (N,) of the pictures as they are.
+        mirrored: (N,) of their mirror images.
+        labels: (N,).
     """
-    mirrored = channels_first(torch.from_numpy(mirror_images(pixels)))
-    with torch.inference_mode():
-        parts = [net(mirrored[start : start + _AT_ONCE]) for start in range(0, len(mirrored), _AT_ONCE)]
-    found = torch.cat(parts).argmax(1).numpy()
-    before, after = predictions == labels, found == labels
+    before, after = predictions == labels, mirrored == labels
     better, worse = int((after & ~before).sum()), int((before & ~after).sum())
     if better <= worse or mcnemar(better, worse) >= _CHANCE:
         return None
