@@ -126,6 +126,7 @@ def test_the_second_ctrl_c_ends_the_process_whatever_it_does(tiny, send, monkeyp
         raise Ended(number)
 
     monkeypatch.setattr(stopping.os, "_exit", end)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # a notebook's test may have run in this process
     send(4, "SIGINT", "SIGINT")
     with pytest.raises(Ended, match="130"):
         main(tiny)

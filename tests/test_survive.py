@@ -86,6 +86,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_and_test_and_predict_take_it_t
 
 
 def keep_saving(file):
+    torch.set_num_threads(1)  # after a fork, OpenMP would wait for threads that only the parent has
     writer, number = CheckpointFiles(), 0
     while True:
         number += 1
