@@ -1,7 +1,11 @@
 """Of the worst person: whether a mirror would help."""
 
 import numpy as np
+import torch
 
+from gfnet_pl.evaluation.calibration import probabilities
+from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.report.analysis import in_mirror
 from gfnet_pl.report.people import WorstPerson, better_in_mirror, mirror_words
 
 LABELS = np.arange(40) % 3
@@ -23,3 +27,15 @@ def test_the_page_says_so_only_then():
     assert mirror_words(None) == mirror_words(WorstPerson("anna", [], None)) == ""
     words = mirror_words(WorstPerson("anna", [], (0.5, 0.9)))
     assert words.startswith("In a mirror 90\u00a0% of the pictures of anna are right instead of 50\u00a0%")
+
+
+def test_the_net_sees_the_mirror_images_of_the_pictures_that_are_asked_for():
+    torch.manual_seed(0)
+    net = GFNet(image_size=16, patch_size=4, dim=8, depth=1, num_classes=3).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (130, 16, 16), dtype=np.uint8)
+    asked = np.arange(0, 130)[::-1]  # more than the net sees at once
+    shares, features = in_mirror(net, lambda places: pixels[places], 1.5)(asked)
+    with torch.inference_mode():
+        mirrored = torch.from_numpy(np.flip(pixels, 2)[asked].copy())[:, None]
+        np.testing.assert_allclose(features, net.features(mirrored).numpy(), atol=1e-5)
+        np.testing.assert_allclose(shares, probabilities(net(mirrored).numpy(), 1.5), atol=1e-5)

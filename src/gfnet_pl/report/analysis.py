@@ -21,7 +21,7 @@ from gfnet_pl.data.splits import EVALUATED
 from gfnet_pl.errors import UserError
 from gfnet_pl.evaluation.calibration import Floats, Ints, probabilities
 from gfnet_pl.evaluation.embedding import umap_map
-from gfnet_pl.evaluation.enrolment import PersonCurve, mirror_images
+from gfnet_pl.evaluation.enrolment import InMirror, PersonCurve, mirror_images
 from gfnet_pl.evaluation.filters import discriminative_frequencies, energy_by_radius, kernels, magnitude, movement
 from gfnet_pl.evaluation.neighbours import neighbour_confusion, pixel_space, principal_components
 from gfnet_pl.evaluation.overlap import (
@@ -196,14 +196,7 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
     def images(places: npt.ArrayLike) -> Images:
         return np.asarray(found.images[rows[np.asarray(places, np.int64)]])
 
-    def in_mirror(places: Ints) -> tuple[Floats, Floats]:
-        mirrored = channels_first(torch.from_numpy(mirror_images(images(places))))
-        with torch.inference_mode():
-            parts = [net.features(mirrored[start : start + _AT_ONCE]) for start in range(0, len(places), _AT_ONCE)]
-            features = torch.cat(parts)
-            logits = net.head(features)
-        return probabilities(logits.numpy(), run.results.calibration.temperature), features.numpy()
-
+    mirrored = in_mirror(net, images, run.results.calibration.temperature)
     overlap = _overlap(run.results, images)
     wrong = np.flatnonzero(everything.predictions != everything.labels)
     return OfPictures(
@@ -214,9 +207,23 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
         field=_field(net, everything, images),
         worst=_worst(net, run.results, images),
         doubts=doubts(run, net, found),
-        worst_person=worst_of(run.results, net, found, images, in_mirror, _surest(run.results, wrong)),
-        enrolled=curve_of(run.results, in_mirror),
+        worst_person=worst_of(run.results, net, found, images, mirrored, _surest(run.results, wrong)),
+        enrolled=curve_of(run.results, mirrored),
     )
+
+
+def in_mirror(net: GFNet, images: Pixels, temperature: float) -> InMirror:
+    """What the net says of the mirror images of pictures, for those that are asked for."""
+
+    def outputs(places: Ints) -> tuple[Floats, Floats]:
+        mirrored = channels_first(torch.from_numpy(mirror_images(images(places))))
+        with torch.inference_mode():
+            parts = [net.features(mirrored[start : start + _AT_ONCE]) for start in range(0, len(places), _AT_ONCE)]
+            features = torch.cat(parts)
+            logits = net.head(features)
+        return probabilities(logits.numpy(), temperature), features.numpy()
+
+    return outputs
 
 
 def _collection(run: Run) -> Collection | Missing:

@@ -23,7 +23,7 @@ def curve_of(results: Results, mirrored: InMirror | None = None) -> list[PersonC
         mirrored: What the net says of the mirror images of pictures, by their positions in `Results.everything`.
     """
     unseen, everything = results.sets.get("unseen"), results.everything
-    if unseen is None or "unseen" in results.known or not all(unseen.groups):
+    if unseen is None or "unseen" in results.known or not unseen.groups or not all(unseen.groups):
         return []
     found = [(each.path, place) for place, each in enumerate(everything.pictures) if each.split == "unseen"]
     paths, places = zip(*sorted(found), strict=True)  # frame by frame
