@@ -149,7 +149,7 @@ def test_calibration_is_of_new_people_where_there_are_enough_and_their_figures_o
     tiny, pictures
 ):
     rule = ["--data.group_by", r"/(\d\d)\.png", "--data.unseen_groups=6", "--data.root", str(pictures / "Train")]
-    assert main([*tiny, *rule, "--trainer.max_epochs=1", "--data.holdout_per_class=0"]) == 0
+    assert main([*tiny, *rule, "--trainer.max_epochs=3", "--model.lr=5e-3", "--data.holdout_per_class=0"]) == 0
     assert main(["test", *QUIET]) == 0
     results = read_results(RunFolder(RUN))
     calibration = read_calibration(BEST)

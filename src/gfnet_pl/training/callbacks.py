@@ -20,7 +20,8 @@ class TF32Precision(Callback):
     earlier settings are restored.
 
     Args:
-        enabled: Whether to use TF32 and the search; False changes no setting.
+        enabled: Whether to use TF32 and the search. False: float32 throughout; torch itself would use TF32 for
+            convolutions.
     """
 
     def __init__(self, enabled: bool = True) -> None:
@@ -28,8 +29,7 @@ class TF32Precision(Callback):
         self._before: tuple[str, str, str, str, bool] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        device = trainer.strategy.root_device.type
-        if not self.enabled or device != "cuda":
+        if trainer.strategy.root_device.type != "cuda":
             return
         backends: Any = torch.backends  # the type stubs lack fp32_precision
         self._before = (
@@ -39,10 +39,10 @@ class TF32Precision(Callback):
             backends.cudnn.conv.fp32_precision,
             backends.cudnn.benchmark,
         )
-        torch.set_float32_matmul_precision("medium")
-        backends.cudnn.conv.fp32_precision = "tf32"
+        torch.set_float32_matmul_precision("medium" if self.enabled else "highest")
+        backends.cudnn.conv.fp32_precision = "tf32" if self.enabled else "ieee"
         # The search may choose another kernel in the next run, so a deterministic run does without it.
-        backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+        backends.cudnn.benchmark = self.enabled and not torch.are_deterministic_algorithms_enabled()
         log.info(
             "TF32: float32 matmul precision %r, matmul %s, cuDNN convolution %s, cuDNN benchmark %s",
             torch.get_float32_matmul_precision(),
