@@ -1,0 +1,44 @@
+"""benchmarks/recipes.py, which compares variants of a recipe."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+NET = ["image_size=16", "patch_size=4", "dim=16", "depth=2", "warmup_epochs=1"]
+
+
+@pytest.fixture
+def main(monkeypatch, capsys, pictures):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import recipes
+
+    def run(*options):
+        start = ["recipes.py", "base", "quick", "--data", f"root={pictures}", "batch_size=8", "holdout_per_class=0"]
+        monkeypatch.setattr(sys, "argv", [*start, "--model", *NET, *options])
+        recipes.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_every_variant_trains_and_each_seed_is_its_own(main):
+    plain = main("--epochs", "2", "--seeds", "1", "2", "--score", "val", "unseen")
+    assert "variant seed 1: " in plain and "variant seed 2: " in plain and "12 steps" in plain
+    assert "variant, best, 2 seeds: val " in plain and "unseen worst" in plain
+    once = ["--epochs", "2", "--seeds", "1", "--score", "val"]
+    losses = {plain.split("loss ")[1].split(",")[0]}
+    for options in (
+        [*("--model", *NET), "label_smoothing=0.1"],
+        ["--constant", "0.5"],
+        ["--perspective", "0.2", "--amplitude", "0.5"],
+        ["--augment", "mixup=0.2", "cutmix=1"],
+        ["--stages", "8", "1", "16", "1", "--double-stem"],
+        [*("--model", *NET), "sam_rho=0.05"],
+    ):
+        said = main(*once, *options)
+        assert "variant, best, 1 seeds: val " in said
+        assert ("variant, average, 1 seeds" in said) == ("--constant" in options)
+        losses.add(said.split("loss ")[1].split(",")[0])
+    assert len(losses) >= 6  # the rate alone, in two epochs, may not be seen in three digits
