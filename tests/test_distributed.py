@@ -15,23 +15,31 @@ import numpy as np
 import pytest
 import torch
 from conftest import QUIET
+from forked import Forked, together
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.errors import UserError
 from gfnet_pl.training.agreement import SameData
 
-GFNET = str(Path(sys.executable).with_name("gfnet"))
 
-
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, pictures, processes):
+@pytest.mark.parametrize(("processes", "start"), [(2, "by Lightning"), (3, "as by torchrun")])
+def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, pictures, processes, start):
     several = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
-    done = subprocess.run([GFNET, *tiny, *several], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("pictures decoded") == 1
-    assert done.stderr.count("pictures in 3 classes") == 1  # one process speaks
-    assert "sync_dist" not in done.stdout + done.stderr  # Lightning's word for what only one process knows
+
+    def started(words):
+        if start == "by Lightning":  # the first one starts the others
+            first = Forked(words)
+            return first.wait(), first.stdout, first.stderr
+        each = together(words, processes)
+        said = ("".join(getattr(one, stream) for one in each) for stream in ("stdout", "stderr"))
+        return max(abs(one.returncode) for one in each), *said
+
+    status, out, err = started([*tiny, *several])
+    assert status == 0, err
+    assert err.count("pictures decoded") == 1
+    assert err.count("pictures in 3 classes") == 1  # one process speaks
+    assert "sync_dist" not in out + err  # Lightning's word for what only one process knows
     state = torch.load("runs/base/version_0/checkpoints/last.ckpt", weights_only=True)
     rows = csv.DictReader(Path("runs/base/version_0/splits.csv").read_text().splitlines())
     images = sum(row["split"] == "train" for row in rows)
@@ -43,20 +51,18 @@ def test_processes_step_the_same_schedule_and_count_every_image_once(tiny, pictu
         assert kept["epochs"].tolist() == [0, 1, 2]
     (schedule,) = state["lr_schedulers"]
     assert schedule["_last_lr"][0] == 0  # the cosine has come to its end
-    evaluated = subprocess.run([GFNET, "test", *several], capture_output=True, text=True, check=False, timeout=120)
-    assert evaluated.returncode == 0, evaluated.stderr
-    rows = [line.split()[:3:2] for line in evaluated.stdout.splitlines()]  # set and images
+    status, out, err = started(["test", *several])
+    assert status == 0, err
+    rows = [line.split()[:3:2] for line in out.splitlines()]  # set and images
     for row in (["val", "6"], ["test", "12"], ["holdout", "6"], ["unseen", "15"]):
         assert rows.count(row) == 1  # printed by one process
     several_wrote = Path("runs/base/version_0/predictions.csv").read_text()
     assert main(["test", *QUIET, "--trainer.devices=1", "--trainer.strategy=auto"]) == 0
     assert Path("runs/base/version_0/predictions.csv").read_text() == several_wrote  # in the order of the pictures
     # As torchrun starts them: each of them classifies its share, and every picture comes once.
-    command, ranks = [GFNET, "predict", *map(str, sorted(pictures.glob("Unseen/*/0[01].png")))], range(processes)
-    assert main([*command[1:], "--out=one.csv"]) == 0
-    places = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)} for rank in ranks]
-    for started in [subprocess.Popen(command, env=os.environ | place) for place in places]:
-        assert started.wait(120) == 0
+    command, ranks = ["predict", *map(str, sorted(pictures.glob("Unseen/*/0[01].png")))], range(processes)
+    assert main([*command, "--out=one.csv"]) == 0
+    assert [each.returncode for each in together(command, processes)] == [0] * processes
     parts = [Path(f"predictions-{rank + 1}-of-{processes}.csv").read_text().splitlines()[1:] for rank in ranks]
     one = Path("one.csv").read_text().splitlines()[1:]
     assert parts == [one[rank::processes] for rank in ranks]
@@ -68,11 +74,7 @@ def test_processes_together_train_as_one_with_their_batches_together(tiny):
 
     So it is when each process takes its batch in parts.
     """
-    in_parts = Path("in_parts.py")
-    in_parts.write_text(
-        "import sys\nfrom gfnet_pl.cli import main\nfrom gfnet_pl.training import micro_batches\n"
-        "micro_batches.LARGEST = 3 * 16 * 64\nsys.exit(main())\n"
-    )
+    in_parts = {"gfnet_pl.training.micro_batches:LARGEST": 3 * 16 * 64}
     losses = {}
     for stage, processes, batch in (("one", 1, 12), ("three", 3, 4), ("three_in_parts", 3, 4)):
         options = [
@@ -84,11 +86,9 @@ def test_processes_together_train_as_one_with_their_batches_together(tiny):
             "--model.drop_path=0",
         ]
         several = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
-        command = [sys.executable, str(in_parts.absolute())] if stage == "three_in_parts" else [GFNET]
-        done = subprocess.run(
-            [*command, *tiny, *options, *several], capture_output=True, text=True, check=False, timeout=120
-        )
-        assert done.returncode == 0, done.stderr
+        settings = in_parts if stage == "three_in_parts" else {}
+        for each in together([*tiny, *options, *several], processes, settings=settings):
+            assert each.returncode == 0, each.stderr
         losses[stage] = torch.load(f"runs/{stage}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     for name, value in losses["one"].items():
         torch.testing.assert_close(losses["three"][name], value, rtol=1e-3, atol=1e-4, msg=name)
@@ -101,20 +101,10 @@ def test_of_a_run_that_was_refused_nothing_is_left(tiny, pictures, tmp_path):
     for label, name in (("ant", "bee"), ("bee", "ant")):  # the same names, splits and classes
         shutil.copy(pictures / "Train" / label / "00.png", other / "Train" / name / "00.png")
     several = ["--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp"]
-    places = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
-    places |= {"TORCHELASTIC_RUN_ID": "x"}  # as torchrun starts them
-    started = [
-        subprocess.Popen(
-            [GFNET, *tiny, f"--data.root={root}", *several],
-            env=os.environ | places | {"RANK": str(rank), "GROUP_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, root in enumerate((pictures, other))
-    ]
-    said = [each.communicate(timeout=120)[1] for each in started]
+    commands = [[*tiny, f"--data.root={root}", *several] for root in (pictures, other)]
+    started = together(commands, 2, {"LOCAL_RANK": "0"})
     assert [each.returncode for each in started] == [2, 2]
-    assert "sees other pixels than process 0" in said[0]
+    assert "sees other pixels than process 0" in started[0].stderr
     assert not Path("runs").exists()
 
 
@@ -159,8 +149,8 @@ def test_torchrun_brings_a_lost_process_back_and_the_run_ends_as_if_nothing_had_
             each.kill()
     assert len(Path("started").read_text().splitlines()) == 4  # both came back once
     several = ["--trainer.devices=2", "--stage=uninterrupted"]
-    done = subprocess.run([GFNET, *ours, *several], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
+    for each in together([*ours, *several], 2):
+        assert each.returncode == 0, each.stderr
     one, other = (
         torch.load(f"runs/{stage}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for stage in ("base", "uninterrupted")
