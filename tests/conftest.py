@@ -11,6 +11,7 @@ from PIL import Image
 from gfnet_pl.training import precision
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # the first map would set OpenMP's number, and so torch's, to all cores
 torch.set_num_threads(1)  # tiny nets: threads would only wait for each other
 
 CLASSES = ("ant", "bee", "Cat")
