@@ -20,7 +20,7 @@ import tempfile
 import time
 import traceback
 import zipfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -437,22 +437,28 @@ def _size():
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def run(loop, times, *, seed=0, tell=print):
+def run(loop, place, times, *, seed=0, tell=print):
     """Runs a loop; returns how often it was tried, and what did not survive."""
+    tried, failed = 0, []
+    for wrong, what in loop(place, random.Random(seed), times):
+        tried += 1
+        if wrong:
+            failed.append(f"{what}: {wrong}")
+            tell(f"{loop.__name__}: {failed[-1]}")
+    return tried, failed
+
+
+@contextmanager
+def a_place():
+    """The `Place` of all loops; afterwards, folder and environment of this process are as they were."""
     with tempfile.TemporaryDirectory() as folder:
-        here, tried, failed = Path.cwd(), 0, []
-        environment = dict(os.environ)
+        here, environment = Path.cwd(), dict(os.environ)
         try:
-            for wrong, what in loop(Place(Path(folder).resolve()), random.Random(seed), times):
-                tried += 1
-                if wrong:
-                    failed.append(f"{what}: {wrong}")
-                    tell(f"{loop.__name__}: {failed[-1]}")
+            yield Place(Path(folder).resolve())
         finally:
             os.chdir(here)
             os.environ.clear()
             os.environ |= environment
-    return tried, failed
 
 
 def without_measuring():
@@ -480,14 +486,15 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     without_measuring()
     found = []
-    for loop, times in LOOPS.items():
-        if loop.__name__ in asked.only:
-            began = time.monotonic()
-            times = times if loop is nothing else max(1, round(asked.share * times))
-            tried, failed = run(loop, times, seed=asked.seed)
-            found.append((loop.__doc__, tried, len(failed)))
-            seconds = time.monotonic() - began
-            print(f"{loop.__name__}: {tried - len(failed):,} of {tried:,} survived, {seconds:,.0f} s", flush=True)
+    with a_place() as place:
+        for loop, times in LOOPS.items():
+            if loop.__name__ in asked.only:
+                began = time.monotonic()
+                times = times if loop is nothing else max(1, round(asked.share * times))
+                tried, failed = run(loop, place, times, seed=asked.seed)
+                found.append((loop.__doc__, tried, len(failed)))
+                seconds = time.monotonic() - began
+                print(f"{loop.__name__}: {tried - len(failed):,} of {tried:,} survived, {seconds:,.0f} s", flush=True)
     if asked.write:
         head, mark, rest = asked.write.read_text(encoding="utf-8").partition("<!-- faults -->\n")
         _, end, tail = rest.partition("<!-- /faults -->")
