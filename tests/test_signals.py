@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import QUIET
+from forked import Forked
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.datamodule import ImageDataModule
@@ -145,9 +145,9 @@ def test_a_signal_that_is_ignored_stays_ignored(tiny, send):
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, 2)])
 def test_whichever_process_gets_it_all_end_within_30_seconds(tiny, number, code):
-    command = [sys.executable, "-m", "gfnet_pl", *tiny, "--trainer.devices=2", "--trainer.strategy=ddp"]
-    command += ["--trainer.max_epochs=100000", "--trainer.accumulate_grad_batches=2"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as first:
+    command = [*tiny, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=100000"]
+    first = Forked([*command, "--trainer.accumulate_grad_batches=2"])
+    try:
         until = time.monotonic() + 100
         while not LAST.is_file() and time.monotonic() < until:
             time.sleep(0.1)
@@ -155,14 +155,16 @@ def test_whichever_process_gets_it_all_end_within_30_seconds(tiny, number, code)
         processes = [first.pid, *map(int, children)]
         os.kill(processes[1], number)
         began = time.monotonic()
-        _, error = first.communicate(timeout=60)
+        assert first.wait(60) == code
         assert time.monotonic() - began < 30
-    assert first.returncode == code
-    assert "Traceback" not in error
+    finally:
+        first.kill()
+    assert "Traceback" not in first.stderr
     if number == signal.SIGTERM:
-        assert "SIGTERM: stopped after step" in error
+        assert "SIGTERM: stopped after step" in first.stderr
     else:
-        assert "gfnet: error: process 1 of 2 is lost (SIGKILL), so all end; a training goes on with" in error
+        lost = "gfnet: error: process 1 of 2 is lost (SIGKILL), so all end; a training goes on with"
+        assert lost in first.stderr
     assert saved()["global_step"] > 0
     until = time.monotonic() + 20
     while any(Path(f"/proc/{process}").exists() for process in processes) and time.monotonic() < until:

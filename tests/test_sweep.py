@@ -1,9 +1,6 @@
 """`gfnet sweep`: better settings, found by trying."""
 
 import csv
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +10,7 @@ import optuna
 import pytest
 import yaml
 from conftest import QUIET, TINY_NET
+from forked import Forked
 
 from gfnet_pl.cli import main
 from gfnet_pl.data.manifest import Picture
@@ -148,10 +146,8 @@ def test_a_trial_that_just_begins_is_not_taken_for_a_killed_one(command, monkeyp
 
 
 def test_several_processes_share_a_sweep(command):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, "-m", "gfnet_pl", *command, "--trials=4"]
-    both = [subprocess.Popen(words, stdout=subprocess.DEVNULL, env=environment) for _ in range(2)]
-    assert [each.wait(timeout=120) for each in both] == [0, 0]
+    both = [Forked([*command, "--trials=4"]) for _ in range(2)]
+    assert [each.wait() for each in both] == [0, 0]
     rows = trials()
     assert {row["state"] for row in rows} == {"complete"}
     assert 4 <= len(rows) <= 5
