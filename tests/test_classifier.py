@@ -78,32 +78,9 @@ def test_the_optimizer_is_adamw_with_the_given_decay(pictures):
     assert len(group["params"]) == len(list(model.net.parameters()))
 
 
-def test_smoothed_labels_are_learned_from_and_other_sets_scored_by_the_true_ones(pictures):
-    seen = []
-
-    class Watch(Callback):
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            seen.append((outputs["loss"], batch, pl_module.training_logits[0]))
-
-        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            seen.append((None, batch, outputs["logits"]))
-
-    model = GFNetClassifier(lr=1e-2, label_smoothing=0.2, **NET)
-    trainer, _ = fit(pictures, model, max_steps=1, limit_train_batches=1, callbacks=[Watch()], num_sanity_val_steps=0)
-    (loss, batch, logits), (_, validated, outputs) = seen
-    spread = 0.8 * F.one_hot(batch.labels, 3) + 0.2 / 3
-    expected = -(spread * logits.log_softmax(1)).sum(1).mean()
-    torch.testing.assert_close(loss, expected)
-    assert trainer.callback_metrics["val/loss"].item() == pytest.approx(
-        F.cross_entropy(outputs, validated.labels).item(), abs=1e-6
-    )
-    with pytest.raises(UserError, match=r"model\.label_smoothing is 1\.0"):
-        GFNetClassifier(label_smoothing=1.0, **NET)
-
-
 def test_a_sharpness_aware_step_follows_the_gradient_of_the_moved_weights_and_counts_a_batch_once(pictures):
     torch.manual_seed(0)
-    model = GFNetClassifier(lr=1e-2, weight_decay=0.25, warmup_epochs=0, label_smoothing=0.1, sam_rho=0.5, **NET)
+    model = GFNetClassifier(lr=1e-2, weight_decay=0.25, warmup_epochs=0, sam_rho=0.5, **NET)
     before, batches, counted = [], [], []
 
     class Watch(Callback):
@@ -120,8 +97,7 @@ def test_a_sharpness_aware_step_follows_the_gradient_of_the_moved_weights_and_co
     assert counted == [8] and trainer.global_step == 1
 
     def gradients():
-        loss = F.cross_entropy(model.net(images), labels, label_smoothing=0.1)
-        return torch.autograd.grad(loss, parameters)
+        return torch.autograd.grad(F.cross_entropy(model.net(images), labels), parameters)
 
     model.net.train()
     with torch.no_grad():

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NET = ["image_size=16", "patch_size=4", "dim=16", "depth=2", "warmup_epochs=1"]
@@ -23,6 +24,16 @@ def main(monkeypatch, capsys, pictures):
     return run
 
 
+def test_errors_are_known_where_wrong_answers_are_the_less_sure_ones(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from recipes import errors_known
+
+    logits = torch.tensor([[9.0, 0, 0], [0, 5, 1], [3, 2, 0], [1, 0, 7.5]])  # gaps 9, 4, 1, 6.5
+    assert errors_known(logits, torch.tensor([1.0, 1, 0, 1])) == 100
+    assert errors_known(logits, torch.tensor([0.0, 1, 1, 1])) == 0
+    assert errors_known(logits, torch.tensor([1.0, 0, 1, 0])) == 50
+
+
 def test_every_variant_trains_and_each_seed_is_its_own(main):
     plain = main("--epochs", "2", "--seeds", "1", "2", "--score", "val", "unseen")
     assert "variant seed 1: " in plain and "variant seed 2: " in plain and "12 steps" in plain
@@ -30,7 +41,7 @@ def test_every_variant_trains_and_each_seed_is_its_own(main):
     once = ["--epochs", "2", "--seeds", "1", "--score", "val"]
     losses = {plain.split("loss ")[1].split(",")[0]}
     for options in (
-        [*("--model", *NET), "label_smoothing=0.1"],
+        ["--smoothing", "0.1"],
         ["--constant", "0.5"],
         ["--perspective", "0.2", "--amplitude", "0.5"],
         ["--augment", "mixup=0.2", "cutmix=1"],

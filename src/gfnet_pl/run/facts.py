@@ -58,7 +58,6 @@ def facts(run: Run) -> list[tuple[str, str]]:
             f"AdamW {settings['model.lr']:g}, weight decay {settings['model.weight_decay']:g}, "
             f"{settings['model.warmup_epochs']:g} epochs of warm-up, cosine; batch {settings.get('data.batch_size')}, "
             f"{settings.get('trainer.max_epochs')} epochs; {settings.get('trainer.precision')}"
-            + (f"; label smoothing {share:g}" if (share := settings.get("model.label_smoothing")) else "")
             + (f"; sharpness-aware, radius {rho:g}" if (rho := settings.get("model.sam_rho")) else "")
             + ("; five views of each picture except in training" if settings.get("model.shifted_views") else ""),
         ),

@@ -97,8 +97,8 @@ class SetMetrics(nn.Module):
         self.loss.reset()
 
 
-def _cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-    return F.cross_entropy(logits.float(), batch.labels, label_smoothing=label_smoothing)
+def _cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    return F.cross_entropy(logits.float(), batch.labels)
 
 
 class GFNetClassifier(LightningModule):
@@ -110,9 +110,6 @@ class GFNetClassifier(LightningModule):
         lr: Peak learning rate.
         weight_decay: Weight decay of AdamW, on all parameters as in the source study.
         warmup_epochs: Length of the warm-up in epochs; 0 starts at `lr`.
-        label_smoothing: Share of each training label that is spread evenly over all classes (Szegedy et al.,
-            "Rethinking the Inception Architecture", CVPR 2016). The loss of training then does not go down to 0;
-            that of the other sets is of the true labels.
         sam_rho: Radius of sharpness-aware minimization, see `SharpnessAwareAdamW`, for few pictures; twice the time.
             0: without it.
         classes: Class names in the order of the logits; default: the classes of the data. Checkpoints store them.
@@ -134,7 +131,6 @@ class GFNetClassifier(LightningModule):
         lr: float = 1e-3,
         weight_decay: float = 1e-6,
         warmup_epochs: float = 5.0,
-        label_smoothing: float = 0.0,
         sam_rho: float = 0.0,
         classes: list[str] | None = None,
         pretrained: str | None = None,
@@ -145,7 +141,7 @@ class GFNetClassifier(LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.lr, self.weight_decay, self.warmup_epochs = lr, weight_decay, warmup_epochs
-        self.label_smoothing, self.sam_rho = label_smoothing, sam_rho
+        self.sam_rho = sam_rho
         self.classes, self.pretrained, self.freezes = classes, pretrained, freeze
         self.start: Callable[[], None] | None = (
             None  # gives weights to the net that setup builds for the data's classes
@@ -165,7 +161,6 @@ class GFNetClassifier(LightningModule):
         check_range("model.lr", self.lr, above=0)
         check_range("model.weight_decay", self.weight_decay, least=0)
         check_range("model.warmup_epochs", self.warmup_epochs, least=0)
-        check_range("model.label_smoothing", self.label_smoothing, least=0, below=1)
         check_range("model.sam_rho", self.sam_rho, least=0)
         if self.classes is not None and len(set(self.classes)) != max(1, len(self.classes)):
             raise UserError("model.classes: name each class, and each once; or leave it out")
@@ -233,8 +228,8 @@ class GFNetClassifier(LightningModule):
         logits: Tensor = self.net(images)
         return logits
 
-    def _shared_step(self, batch: Batch, logits: Tensor, split: str, label_smoothing: float = 0.0) -> Tensor:
-        loss = _cross_entropy(logits, batch, label_smoothing)
+    def _shared_step(self, batch: Batch, logits: Tensor, split: str) -> Tensor:
+        loss = _cross_entropy(logits, batch)
         labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)  # if mixed: larger share
         self._metrics(split).update(logits.detach(), labels, loss.detach())
         return loss
@@ -242,7 +237,7 @@ class GFNetClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         parameters = (parameter for parameter in self.net.parameters() if parameter.requires_grad)
         if self._aside():  # the batch has been counted
-            return mean_loss(self._loss_aside, self.parts(batch), parameters)
+            return mean_loss(lambda part: _cross_entropy(self(part.images), part), self.parts(batch), parameters)
         self.training_logits.clear()
         loss = mean_loss(self._training_loss, self.parts(batch), parameters)
         self._watch(loss.detach())
@@ -257,13 +252,10 @@ class GFNetClassifier(LightningModule):
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         return isinstance(optimizer, SharpnessAwareAdamW) and optimizer.aside
 
-    def _loss_aside(self, part: Batch) -> Tensor:
-        return _cross_entropy(self(part.images), part, self.label_smoothing)
-
     def _training_loss(self, part: Batch) -> Tensor:
         logits = self(part.images)
         self.training_logits.append(logits.detach().float())
-        return self._shared_step(part, logits, "train", self.label_smoothing)
+        return self._shared_step(part, logits, "train")
 
     def parts(self, batch: Batch, views: int = 1) -> list[Batch]:
         """A batch in parts whose activations stay in the memory that the process has, see `micro_batches`."""

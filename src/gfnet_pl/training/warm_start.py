@@ -31,9 +31,7 @@ _NAMED = 8  # classes in a line
 _DRAWS_SPLITS = tuple(f"data.{field.name}" for field in fields(SplitRule))
 _MAY_MOVE = ("data.root", "data.splits", "data.on_broken", "data.group_table")  # moved or damaged since, or given late
 _OF_THE_MACHINE = ("data.num_workers", "data.device_cache")  # they change no batch
-_RECIPE = tuple(
-    f"model.{name}" for name in ("lr", "weight_decay", "warmup_epochs", "label_smoothing", "sam_rho", "freeze")
-)
+_RECIPE = ("model.lr", "model.weight_decay", "model.warmup_epochs", "model.sam_rho", "model.freeze")
 _OF_THE_DATA = (
     *_DRAWS_SPLITS,
     "data.classes",
