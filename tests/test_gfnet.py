@@ -143,19 +143,23 @@ def test_a_patch_that_does_not_divide_the_image_is_refused(image_size):
 
 
 @pytest.mark.parametrize("patch_size", [2, 4, 8, 16])
-def test_a_stem_of_convolutions_makes_a_token_per_patch(patch_size):
-    net = tiny(patch_size=patch_size, stem="conv", image_size=(32, 64)).eval()
-    images = grey(2, (32, 64))
-    assert net.patch_embed(images.float()).shape == (2, 32 * 64 // patch_size**2, 16)
+@pytest.mark.parametrize(("stem", "reach", "convolutions"), [("conv", 1, 1), ("double_conv", 2, 2)])
+def test_a_stem_of_convolutions_makes_a_token_per_patch(stem, reach, convolutions, patch_size):
+    net = tiny(patch_size=patch_size, stem=stem, image_size=(64, 128)).eval()
+    of_three = [each for each in net.patch_embed.proj if isinstance(each, nn.Conv2d) and each.kernel_size == (3, 3)]
+    assert len(of_three) == convolutions * (patch_size.bit_length() - 1)
+    images = grey(2, (64, 128))
+    assert net.patch_embed(images.float()).shape == (2, 64 * 128 // patch_size**2, 16)
     assert net(images).shape == (2, 5)
     moved = net.patch_embed(images.float().roll((patch_size, 0), (2, 3))).unflatten(1, net.map_size)
-    inside = slice(2, -2)  # a token sees more than its patch, and moves with the image
+    down, inside = slice(reach + 1, -reach), slice(2, -2)  # a token sees more than its patch, and moves with the image
     torch.testing.assert_close(
-        moved[:, 2:-1, inside], net.patch_embed(images.float()).unflatten(1, net.map_size)[:, 1:-2, inside]
+        moved[:, down, inside],
+        net.patch_embed(images.float()).unflatten(1, net.map_size)[:, reach : -reach - 1, inside],
     )
 
 
-@pytest.mark.parametrize(("stem", "patch_size"), [("conv", 1), ("conv", 6), ("hook", 4)])
+@pytest.mark.parametrize(("stem", "patch_size"), [("conv", 1), ("conv", 6), ("double_conv", 12), ("hook", 4)])
 def test_a_stem_that_cannot_be_is_refused(stem, patch_size):
     with pytest.raises(ValueError, match=r"^stem"):
         tiny(image_size=36, patch_size=patch_size, stem=stem)
@@ -320,7 +324,7 @@ def test_gradients_in_bf16_are_those_of_float64_but_for_rounding():
         assert (found[name] - value).norm() / value.norm() < 0.04, name
 
 
-@pytest.mark.parametrize("stem", ["patch", "conv"])
+@pytest.mark.parametrize("stem", ["patch", "double_conv"])
 def test_what_is_frozen_gets_no_gradient_and_drops_nothing(stem):
     net = tiny(depth=3, dropout=0.5, drop_path=0.5, stem=stem)
     net.freeze(2)
