@@ -49,8 +49,9 @@ class Outputs:
         pictures = sorted((p for p in read_splits(folder.splits) if p.split in splits), key=lambda p: p.path)
         pixels = read_all([folder_of(root) / picture.path for picture in pictures], classifier.canvas)
         found = run_all(classifier.runtime, pixels)
-        self.shares, self.features, self.distance = found.probabilities, found.features, found.distance
-        self.in_mirror = run_all(classifier.runtime, mirror_images(pixels)) if mirrored else None
+        self.seen, self.distance = classifier.seen(found), found.distance
+        in_mirror = run_all(classifier.runtime, mirror_images(pixels)) if mirrored else found
+        self.in_mirror, self.distance_in_mirror = classifier.seen(in_mirror), in_mirror.distance
         self.labels = np.array([classifier.classes.index(picture.label) for picture in pictures])
         self.people = np.array([picture.group for picture in pictures])
         self.split = np.array([picture.split for picture in pictures])
@@ -69,7 +70,7 @@ def validation(of, missing, way):
     """Right pictures and log loss by person and weight, (people, weights), and the pictures by person."""
     right, loss, count = [], [], []
     chance = np.random.default_rng(0)
-    classes = of.shares.shape[1]
+    classes = of.seen.shares.shape[1]
     for person in sorted(set(of.people[of.split == "val"])):
         pool = np.flatnonzero((of.split == "train") & (of.people == person))
         test = np.flatnonzero((of.split == "val") & (of.people == person))
@@ -77,9 +78,9 @@ def validation(of, missing, way):
         for _ in range(DRAWS if missing else 1):
             left = chance.permutation(classes)[int(missing * classes) :]
             shown = [places[0] for each in left if len(places := pool[of.labels[pool] == each])]
-            enrolment = Enrolment.of(of.features[shown], of.labels[shown], classes)
+            enrolment = Enrolment.of(of.seen.features[shown], of.labels[shown], classes)
             for number, weight in enumerate(WEIGHTS):
-                said = way(enrolment, of.shares[test], of.features[test], weight)
+                said = way(enrolment, of.seen.shares[test], of.seen.features[test], weight)
                 true = said[np.arange(len(test)), of.labels[test]]
                 rows[:, number] += (said.argmax(1) == of.labels[test]).sum(), -np.log(np.maximum(true, 1e-30)).sum()
         right.append(rows[0])
@@ -117,13 +118,12 @@ def accepted(of, split):
         for part in trials(of.labels[mine], of.clips[mine].tolist()):
             test, pool = mine[part.tested], mine[part.enrolled]
             shown = [pool[of.labels[pool] == each][0] for each in np.unique(of.labels[pool])]
-            turned = better_mirrored(of.shares[shown], of.in_mirror.probabilities[shown], of.labels[shown])
-            its = (of.in_mirror.probabilities, of.in_mirror.features, of.in_mirror.distance)
-            shares, features, distance = its if turned else (of.shares, of.features, of.distance)
-            enrolment = Enrolment.of(features[shown], of.labels[shown], shares.shape[1])
-            after = enrolment.probabilities(shares[test], features[test])
+            turned = better_mirrored(of.seen.at(shown), of.in_mirror.at(shown), of.labels[shown])
+            its, distance = (of.in_mirror, of.distance_in_mirror) if turned else (of.seen, of.distance)
+            enrolment = Enrolment.of(its.features[shown], of.labels[shown], its.shares.shape[1])
+            after = enrolment.probabilities(its.shares[test], its.features[test])
             for row, said, away in zip(
-                rows, (of.shares[test], after), (of.distance[test], distance[test]), strict=True
+                rows, (of.seen.shares[test], after), (of.distance[test], distance[test]), strict=True
             ):
                 familiar = away <= of.classifier.familiar_within
                 taken = (said.max(1) >= (threshold or np.inf)) & familiar
@@ -151,14 +151,9 @@ def main():
             tell_choice(Outputs(run, ("train", "val"), mirrored=False))
         of = Outputs(run, ("dev", "unseen"), mirrored=True)
         for split in sorted(set(of.split)):
-            here = of.split == split
-            arrays = (of.shares[here], of.features[here], of.labels[here], of.people[here], of.clips[here].tolist())
-            turned = of.in_mirror.probabilities[here], of.in_mirror.features[here]
-
-            def in_mirror(places, turned=turned):
-                return turned[0][places], turned[1][places]
-
-            for way, mirrored in (("nobody in a mirror", None), ("as gfnet enrol", in_mirror)):
+            here = np.flatnonzero(of.split == split)
+            arrays = (of.seen.at(here), of.labels[here], of.people[here], of.clips[here].tolist())
+            for way, mirrored in (("nobody in a mirror", None), ("as gfnet enrol", of.in_mirror.at(here).at)):
                 curve = enrolment_curve(*arrays, mirrored=mirrored)
                 curves.setdefault((split, way), []).append([each.shares for each in curve])
                 clips = "other clips" if all(each.of_other_clips for each in curve) else "frames of the same clip"

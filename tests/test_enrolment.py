@@ -6,6 +6,7 @@ import pytest
 from gfnet_pl.evaluation.enrolment import (
     PICTURES,
     Enrolment,
+    Seen,
     better_mirrored,
     clips_in,
     enrolment_curve,
@@ -54,16 +55,29 @@ def test_a_class_that_was_not_shown_is_neither_favoured_nor_forgotten(person):
     np.testing.assert_allclose(nobody.probabilities(shares, features), shares, rtol=1e-5)
 
 
-def test_who_is_read_better_in_a_mirror_is_seen_in_one_if_much_speaks_for_it():
+def test_whose_pictures_are_likelier_in_a_mirror_is_seen_in_one_if_much_speaks_for_it():
     labels = np.arange(CLASSES)
     sure, unsure = (np.full((CLASSES, CLASSES), (1 - share) / 4) for share in (0.8, 0.4))
     sure[labels, labels], unsure[labels, labels] = 0.8, 0.4
-    assert better_mirrored(unsure, sure, labels)  # 5 pictures of twice the probability: 32 to 1, against 9 to 1
-    assert not better_mirrored(sure, unsure, labels)
-    assert not better_mirrored(unsure[:3], sure[:3], labels[:3])  # 8 to 1 is too little
+    features = np.ones((CLASSES, SIZE))
+
+    def better(shares, mirrored, away=None, limit=None):
+        one, other = away or (None, None)
+        seen, in_mirror = Seen.of(shares, features, one, limit), Seen.of(mirrored, features, other, limit)
+        return better_mirrored(seen, in_mirror, labels[: len(shares)])
+
+    assert better(unsure, sure)  # 5 pictures of twice the probability: 32 to 1, against 9 to 1
+    assert not better(sure, unsure)
+    assert not better(unsure[:3], sure[:3])  # 8 to 1 is too little
     wrong, unlikely = sure[:1].copy(), sure[:1].copy()
     wrong[0, 0], unlikely[0, 0] = 1e-9, 1e-12
-    assert not better_mirrored(unlikely, wrong, labels[:1])  # both are under the wrong sign
+    assert not better(unlikely, wrong)  # both are under the wrong sign
+    near, far = np.full(CLASSES, 9.0), np.full(CLASSES, 9.5)
+    assert better(sure, sure, (far, near))  # 5 times half a standard deviation nearer
+    assert not better(sure, sure, (near, far))
+    assert not better(sure, unsure, (far, near))  # another class in a mirror
+    assert not better(sure, sure, (far, near), 9.0)  # what is too far away says nothing
+    assert better(unsure, sure, (far, near), 9.0)
     for shape in ((2, 3, 4), (2, 3, 4, 3)):
         pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
         features = np.ones((1, SIZE), np.float32)
@@ -76,23 +90,24 @@ def test_a_mirrored_person_s_curve_is_that_of_the_mirror_images(person):
     shares, features, labels = person
     likely = np.full_like(shares, 0.05)
     likely[np.arange(len(labels)), labels] = 0.8
-    nobody_s = np.roll(likely, 1, axis=1), features[::-1]  # of the pictures as they are, which the net reads wrongly
+    known = Seen(likely, features)
+    nobody_s = Seen(
+        np.roll(likely, 1, axis=1), features[::-1]
+    )  # of the pictures as they are, which the net reads wrongly
     arguments = labels, ["a"] * len(labels), [""] * len(labels)
     asked = []
 
     def mirrored(places):
         asked.append(places.tolist())
-        return likely[places], features[places]
+        return known.at(places)
 
-    (found,) = enrolment_curve(*nobody_s, *arguments, mirrored=mirrored)
-    (expected,) = enrolment_curve(likely, features, *arguments)
+    (found,) = enrolment_curve(nobody_s, *arguments, mirrored=mirrored)
+    (expected,) = enrolment_curve(known, *arguments)
     assert found.shares == [0.0, *expected.shares[1:]]
     everything = list(range(len(labels)))
     assert asked == [everything[::6], everything, everything[::-1][::6]]  # of the others as little as it takes
     asked.clear()
-    (other,) = enrolment_curve(
-        likely, features, *arguments, mirrored=lambda places: (nobody_s[0][places], features[places])
-    )
+    (other,) = enrolment_curve(known, *arguments, mirrored=nobody_s.at)
     assert other.shares == expected.shares
 
 
@@ -126,7 +141,7 @@ def test_the_curve_begins_where_nothing_was_shown(person):
     shares, features, labels = person
     people = ["a"] * len(labels) + ["b"] * 2
     joined = (np.concatenate([each, each[:2]]) for each in (shares, features, labels))
-    curve = enrolment_curve(*joined, people, [""] * len(people))
+    curve = enrolment_curve(Seen(next(joined), next(joined)), next(joined), people, [""] * len(people))
     (found, *_) = curve
     assert (found.name, len(found.shares), found.images, found.of_other_clips) == ("a", len(PICTURES), 20, False)
     tested = np.concatenate([part.tested for part in trials(labels, [""] * len(labels))])

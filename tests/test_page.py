@@ -18,7 +18,7 @@ from playwright.sync_api import expect
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.decode import read_picture
 from gfnet_pl.evaluation.calibration import Calibration, Rejection
-from gfnet_pl.evaluation.enrolment import WEIGHT
+from gfnet_pl.evaluation.enrolment import WEIGHT, mirror_images
 from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.export.classifier import Classifier
 from gfnet_pl.export.graph import DISTANCE, OPSET, OUTPUTS, Exported, write_onnx
@@ -406,7 +406,13 @@ def test_a_left_hand_is_seen_in_a_mirror_by_the_page_as_by_python(browser, file,
         page.locator("#sign").select_option(label)
         page.get_by_role("button", name="Learn this one").click()
         expect(page.locator("#taught")).to_contain_text(f"{1 + LETTERS.index(label)} of 5 signs")
-    expect(page.locator("#taught")).to_contain_text("Your hand is read better in a mirror")
+    pixels = np.stack([classifier.prepare(left(label, 0)) for label in LETTERS])
+    seen, in_mirror = (classifier.seen(run_all(classifier.runtime, each)) for each in (pixels, mirror_images(pixels)))
+    assert seen.distances is not None
+    likelier = (in_mirror.likely(np.arange(5)) - seen.likely(np.arange(5))).sum()
+    kept = page.evaluate("JSON.parse(Object.values(localStorage)[0]).gain")
+    assert kept == pytest.approx(likelier, abs=0.01)
+    expect(page.locator("#taught")).to_contain_text("Your hand is more familiar in a mirror")
     assert [classifier(left(label, 6)).label == label for label in LETTERS].count(True) < 4
     assert all(agrees(label, 6) for label in LETTERS)
     with page.expect_download() as download:
@@ -422,7 +428,7 @@ def test_a_left_hand_is_seen_in_a_mirror_by_the_page_as_by_python(browser, file,
     expect(page.locator("#taught")).to_have_text("Nothing shown yet. It is forgotten, in this browser too.")
     page.locator("#given").set_input_files(tmp_path / "me.npz")
     expect(page.locator("#taught")).to_contain_text(
-        "5 of 5 signs shown, 5 pictures. Your hand is read better in a mirror"
+        "5 of 5 signs shown, 5 pictures. Your hand is more familiar in a mirror"
     )
     assert agrees("L", 8)
     assert page.said == []

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from gfnet_pl.evaluation.calibration import probabilities
+from gfnet_pl.evaluation.calibration import Calibration, probabilities
+from gfnet_pl.evaluation.familiarity import Familiarity
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.report.analysis import in_mirror
 from gfnet_pl.report.people import WorstPerson, better_in_mirror, mirror_words
@@ -34,7 +35,9 @@ def test_the_net_sees_the_mirror_images_of_the_pictures_that_are_asked_for():
     net = GFNet(image_size=16, patch_size=4, dim=8, depth=1, num_classes=3).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (130, 16, 16), dtype=np.uint8)
     asked = np.arange(0, 130)[::-1]  # more than the net sees at once
-    shares, features = in_mirror(net, lambda places: pixels[places], 1.5)(asked)
+    calibration = Calibration(1.5, familiarity=Familiarity.fit(np.eye(3, 8), np.arange(3)))
+    shares, features, distances = in_mirror(net, lambda places: pixels[places], calibration)(asked)
+    np.testing.assert_allclose(distances, calibration.familiarity.distances(features), atol=1e-5)
     with torch.inference_mode():
         mirrored = torch.from_numpy(np.flip(pixels, 2)[asked].copy())[:, None]
         np.testing.assert_allclose(features, net.features(mirrored).numpy(), atol=1e-5)

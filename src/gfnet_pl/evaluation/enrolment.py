@@ -6,7 +6,8 @@ nearest one that he did, so that its probability stays and enrolment of few clas
 classes that were shown would draw all pictures to them: with a quarter of the classes missing, accuracy fell from 99.7
 to 87 % (docs/enrolment.md).
 
-Somebody whose pictures the net reads better in a mirror is seen in one from then on: most nets know few left hands.
+Somebody whose pictures are likelier in a mirror is seen in one from then on: most nets know few left hands. A net that
+reads these all the same finds them unfamiliar. By its probabilities alone a third of left-handers was missed.
 
 Axes: N pictures, K classes, D features.
 """
@@ -24,14 +25,43 @@ from scipy.special import softmax  # type: ignore[import-untyped]
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 Images = npt.NDArray[np.uint8]
-InMirror = Callable[[Ints], tuple[Floats, Floats]]  # positions (M,) -> (M, K) probabilities and (M, D) features
-
 WEIGHT = 15.0  # by the log loss of validation people, each left out in turn: docs/enrolment.md
 PICTURES = (0, 1, 2, 4)  # per class, of the curve
 _LEAST = 1e-30  # a probability, so that its logarithm is finite
-MIRRORED_FROM = math.log(9)  # the gain in log likelihood: a tenth of people sign with the left hand
+MIRRORED_FROM = math.log(9)  # how much likelier, in logarithms: a tenth of people sign with the left hand
 LEAST_LIKELY = 1e-3  # a probability there, so that no picture under a wrong sign decides alone
 _CLIP = re.compile(r"clip\d+")
+
+
+class Seen(NamedTuple):
+    """What a net says of N pictures.
+
+    Attributes:
+        shares: (N, K) calibrated probabilities.
+        features: (N, D).
+        distances: (N,) from what was learned, in standard deviations; None if that was not measured.
+    """
+
+    shares: Floats
+    features: Floats
+    distances: Floats | None = None
+
+    @classmethod
+    def of(cls, shares: Floats, features: Floats, distances: Floats | None, limit: float | None) -> "Seen":
+        """Beyond the distance up to which a picture is familiar all are equally strange."""
+        return cls(shares, features, distances if distances is None or limit is None else np.minimum(distances, limit))
+
+    def at(self, places: Ints) -> "Seen":
+        """The same of some of the pictures."""
+        return Seen(*(None if each is None else each[places] for each in self))  # type: ignore[arg-type]
+
+    def likely(self, labels: Ints) -> Floats:
+        """(N,) how likely pictures of the (N,) classes look so: log probability, less the distance."""
+        likely: Floats = np.log(np.maximum(self.shares[np.arange(len(labels)), labels], LEAST_LIKELY))
+        return likely if self.distances is None else likely - self.distances
+
+
+InMirror = Callable[[Ints], Seen]  # positions (M,) -> what the net says of the mirror images of the pictures there
 
 
 @dataclass(frozen=True)
@@ -83,16 +113,9 @@ def mirror_images(pixels: Images) -> Images:
     return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
-def better_mirrored(shares: Floats, mirrored: Floats, labels: Ints) -> bool:
-    """Whether the net reads a person's pictures better in a mirror, by more than few people sign with the left hand.
-
-    Args:
-        shares: (N, K) probabilities.
-        mirrored: (N, K) those of the mirror images.
-        labels: (N,).
-    """
-    of, in_mirror = (np.maximum(each[np.arange(len(labels)), labels], LEAST_LIKELY) for each in (shares, mirrored))
-    return bool(np.log(in_mirror / of).sum() > MIRRORED_FROM)
+def better_mirrored(seen: Seen, in_mirror: Seen, labels: Ints) -> bool:
+    """Whether a person's pictures of the (N,) classes are likelier in a mirror, by more than left hands are rare."""
+    return bool((in_mirror.likely(labels) - seen.likely(labels)).sum() > MIRRORED_FROM)
 
 
 class Trial(NamedTuple):
@@ -145,8 +168,7 @@ def trials(labels: Ints, clips: Sequence[str]) -> list[Trial]:
 
 
 def enrolment_curve(
-    shares: Floats,
-    features: Floats,
+    seen: Seen,
     labels: Ints,
     people: Sequence[str],
     clips: Sequence[str],
@@ -156,8 +178,7 @@ def enrolment_curve(
     """How well each person is recognised after showing `PICTURES` of each class. The tested pictures are the same.
 
     Args:
-        shares: (N, K) probabilities of people whom the net was not trained on.
-        features: (N, D).
+        seen: Of N pictures of people whom the net was not trained on.
         labels: (N,).
         people: (N,).
         clips: (N,) as for `trials`.
@@ -174,17 +195,17 @@ def enrolment_curve(
         parts = trials(labels[mine], [clips[place] for place in mine])
         if not all(len(each) for part in parts for each in part):
             continue
-        right, own, turned = np.zeros(len(PICTURES)), (shares[mine], features[mine]), None
+        right, own, turned = np.zeros(len(PICTURES)), seen.at(mine), None
         for part in parts:
             first = _first(labels[mine], part.enrolled, 1)
             its = own
-            if mirrored and better_mirrored(own[0][first], mirrored(mine[first])[0], labels[mine[first]]):
+            if mirrored and better_mirrored(own.at(first), mirrored(mine[first]), labels[mine[first]]):
                 its = turned = turned or mirrored(mine)
             for position, count in enumerate(PICTURES):
                 shown = _first(labels[mine], part.enrolled, count)
-                of_shares, of_features = its if count else own
-                enrolment = Enrolment.of(of_features[shown], labels[mine[shown]], shares.shape[1])
-                said = enrolment.probabilities(of_shares[part.tested], of_features[part.tested]).argmax(1)
+                of = its if count else own
+                enrolment = Enrolment.of(of.features[shown], labels[mine[shown]], seen.shares.shape[1])
+                said = enrolment.probabilities(of.shares[part.tested], of.features[part.tested]).argmax(1)
                 right[position] += (said == labels[mine[part.tested]]).sum()
         images = sum(len(part.tested) for part in parts)
         of_clips = len({clips[place] for place in mine}) > 1

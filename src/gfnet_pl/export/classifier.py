@@ -24,7 +24,7 @@ from gfnet_pl.data.decode import Images, picture_in_memory, read_picture
 from gfnet_pl.data.packed import file_of
 from gfnet_pl.errors import UserError, nearest, require
 from gfnet_pl.evaluation.calibration import Calibration
-from gfnet_pl.evaluation.enrolment import Enrolment, better_mirrored, mirror_images
+from gfnet_pl.evaluation.enrolment import Enrolment, Seen, better_mirrored, mirror_images
 from gfnet_pl.export.runtime import OnnxRuntime, Outputs, Runtime, batch_of, run_all
 from gfnet_pl.files import refuse_url, sha256
 from gfnet_pl.run.export import Export, export_of, intact, read_export
@@ -199,9 +199,13 @@ class Classifier:
     def enrolment(self, pixels: Images, labels: npt.NDArray[np.int64]) -> Enrolment:
         """The same from decoded pictures, (N, *canvas.shape), and their places among the classes, (N,)."""
         found, in_mirror = run_all(self.runtime, pixels), run_all(self.runtime, mirror_images(pixels))
-        mirrored = better_mirrored(found.probabilities, in_mirror.probabilities, labels)
+        mirrored = better_mirrored(self.seen(found), self.seen(in_mirror), labels)
         features = (in_mirror if mirrored else found).features
         return Enrolment.of(features, labels, len(self.classes), mirrored=mirrored)
+
+    def seen(self, outputs: Outputs) -> Seen:
+        """The net's outputs as an enrolment takes them."""
+        return Seen.of(outputs.probabilities, outputs.features, outputs.distance, self.familiar_within)
 
     def predictions(self, outputs: Outputs, *, top: int = TOP, person: Enrolment | None = None) -> list[Prediction]:
         """What the net's outputs say of the pictures that they are of; for the arguments see `__call__`.

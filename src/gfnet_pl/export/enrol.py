@@ -66,7 +66,7 @@ def run_enrol(args: list[str]) -> None:
     fewest, most = enrolment.counts[shown].min(), enrolment.counts[shown].max()
     log.info("%s: %s; %s per class", name, words, fewest if fewest == most else f"{fewest} to {most}")
     if enrolment.mirrored:
-        log.info("%s is read better in a mirror, as a left-hander may be, and is seen in one from now on", name)
+        log.info("%s is more familiar in a mirror, as a left-hander may be, and is seen in one from now on", name)
     log.info("%s%s; next: gfnet predict --person %s PATH…", file, " replaced" if was_there else "", name)
 
 

@@ -19,9 +19,9 @@ from gfnet_pl.data.duplicates import leak_share
 from gfnet_pl.data.groups import kinds_of
 from gfnet_pl.data.splits import EVALUATED
 from gfnet_pl.errors import UserError
-from gfnet_pl.evaluation.calibration import Floats, Ints, probabilities
+from gfnet_pl.evaluation.calibration import Calibration, Floats, Ints
 from gfnet_pl.evaluation.embedding import umap_map
-from gfnet_pl.evaluation.enrolment import InMirror, PersonCurve, mirror_images
+from gfnet_pl.evaluation.enrolment import InMirror, PersonCurve, Seen, mirror_images
 from gfnet_pl.evaluation.filters import discriminative_frequencies, energy_by_radius, kernels, magnitude, movement
 from gfnet_pl.evaluation.neighbours import neighbour_confusion, pixel_space, principal_components
 from gfnet_pl.evaluation.overlap import (
@@ -34,7 +34,7 @@ from gfnet_pl.evaluation.overlap import (
 from gfnet_pl.evaluation.saliency import effective_receptive_field, integrated_gradients, receptive_radius
 from gfnet_pl.files import read_arrays
 from gfnet_pl.model.gfnet import GFNet
-from gfnet_pl.report.enrolment import curve_of
+from gfnet_pl.report.enrolment import curve_of, seen
 from gfnet_pl.report.labels import Doubts, doubts
 from gfnet_pl.report.people import WorstPerson, worst_of
 from gfnet_pl.run.results import Results, SetResults
@@ -196,7 +196,7 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
     def images(places: npt.ArrayLike) -> Images:
         return np.asarray(found.images[rows[np.asarray(places, np.int64)]])
 
-    mirrored = in_mirror(net, images, run.results.calibration.temperature)
+    mirrored = in_mirror(net, images, run.results.calibration)
     overlap = _overlap(run.results, images)
     wrong = np.flatnonzero(everything.predictions != everything.labels)
     return OfPictures(
@@ -212,16 +212,16 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
     )
 
 
-def in_mirror(net: GFNet, images: Pixels, temperature: float) -> InMirror:
+def in_mirror(net: GFNet, images: Pixels, calibration: Calibration) -> InMirror:
     """What the net says of the mirror images of pictures, for those that are asked for."""
 
-    def outputs(places: Ints) -> tuple[Floats, Floats]:
+    def outputs(places: Ints) -> Seen:
         mirrored = channels_first(torch.from_numpy(mirror_images(images(places))))
         with torch.inference_mode():
             parts = [net.features(mirrored[start : start + _AT_ONCE]) for start in range(0, len(places), _AT_ONCE)]
             features = torch.cat(parts)
             logits = net.head(features)
-        return probabilities(logits.numpy(), temperature), features.numpy()
+        return seen(calibration, logits.numpy(), features.numpy())
 
     return outputs
 

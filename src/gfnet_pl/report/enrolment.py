@@ -6,13 +6,22 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from gfnet_pl.evaluation.enrolment import PICTURES, InMirror, PersonCurve, clips_in, enrolment_curve
+from gfnet_pl.evaluation.calibration import Calibration, probabilities
+from gfnet_pl.evaluation.enrolment import PICTURES, Floats, InMirror, PersonCurve, Seen, clips_in, enrolment_curve
 from gfnet_pl.report.charts import line_chart
 from gfnet_pl.report.words import percent
 from gfnet_pl.run.results import Results
 
 _MOST = 8  # people with a line of their own; of more, only the worst one's
 _MEAN = "mean"
+
+
+def seen(calibration: Calibration, logits: Floats, features: Floats) -> Seen:
+    """What a net's outputs say, as an enrolment takes them."""
+    shares, learned = probabilities(logits, calibration.temperature), calibration.familiarity
+    if learned is None:
+        return Seen(shares, features)
+    return Seen.of(shares, features, learned.distances(features), learned.limit)
 
 
 def curve_of(results: Results, mirrored: InMirror | None = None) -> list[PersonCurve]:
@@ -29,8 +38,7 @@ def curve_of(results: Results, mirrored: InMirror | None = None) -> list[PersonC
     paths, places = zip(*sorted(found), strict=True)  # frame by frame
     order = np.array(places)
     return enrolment_curve(
-        results.probabilities(everything)[order],
-        everything.features[order],
+        seen(results.calibration, everything.logits[order], everything.features[order]),
         everything.labels[order],
         [everything.pictures[place].group for place in places],
         clips_in(paths),

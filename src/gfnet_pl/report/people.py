@@ -120,7 +120,7 @@ def worst_of(
     who, _ = worst
     of_worst = [p for p, each in enumerate(everything.pictures) if each.group == who and each.split == name]
     some = np.array(of_worst)[np.linspace(0, len(of_worst) - 1, min(len(of_worst), _MOST_MIRRORED)).astype(int)]
-    turned = better_in_mirror(everything.predictions[some], in_mirror(some)[0].argmax(1), everything.labels[some])
+    turned = better_in_mirror(everything.predictions[some], in_mirror(some).shares.argmax(1), everything.labels[some])
     mine = [place for place in errors if place in of_worst][:_SHOWN]
     pairs = [(results.classes[everything.labels[p]], results.classes[everything.predictions[p]]) for p in mine]
     chosen = _sample(found, {label for pair in pairs for label in pair})

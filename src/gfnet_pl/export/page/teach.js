@@ -3,7 +3,7 @@
 
 const LEAST_SHARE = 1e-30, KEPT_AS = `gfnet-hand-${described.checkpoint_sha256}`;
 const SETTLED = 1e9; // a gain that no further picture changes
-// Sums of features by class, of the pictures as they are and as in a mirror, and by how much the latter are more likely.
+// Sums of features by class, of the pictures as they are and as in a mirror, and by how much the latter are likelier.
 const nobody = () => ({ sums: [[], []], counts: described.classes.map(() => 0), gain: 0 });
 const person = nobody();
 let current = null; // what is shown: its levels, outputs and name, and whether it is the person's own
@@ -44,7 +44,7 @@ function present(levels, outputs, name, own) {
 async function told(sentence) {
   const shown = person.counts.filter(Boolean).length;
   const state = shown ? `${shown} of ${person.counts.length} signs shown, ${person.counts.reduce((one, other) => one + other)} pictures.` : "Nothing shown yet.";
-  const mirror = inMirror() ? "Your hand is read better in a mirror, as a left hand may be, and is seen in one from now on." : "";
+  const mirror = inMirror() ? "Your hand is more familiar in a mirror, as a left hand may be, and is seen in one from now on." : "";
   for (const id of ["forget", "keep"]) byId(id).disabled = !shown;
   for (const [place, option] of [...byId("sign").options].entries()) option.textContent = described.classes[place] + (person.counts[place] ? ` (${person.counts[place]})` : "");
   if (current && !stream) present(current.levels, await see(current.levels, current.own), current.name, current.own);
@@ -81,7 +81,8 @@ byId("teach-this").addEventListener("click", async () => {
     const before = person.sums[way][place];
     person.sums[way][place] = Float64Array.from(features, (value, at) => value + (before?.[at] ?? 0));
   });
-  const [plain, other] = both.map(({ probabilities }) => Math.log(Math.max(probabilities[place], data.least_likely)));
+  const limit = described.familiar_within ?? Infinity; // beyond it all are equally strange
+  const [plain, other] = both.map(({ probabilities, distance }) => Math.log(Math.max(probabilities[place], data.least_likely)) - (distance ? Math.min(distance[0], limit) : 0));
   person.gain += other - plain;
   person.counts[place] += 1;
   const next = person.counts.map((_, step) => (place + step) % person.counts.length).find((each) => !person.counts[each]);
