@@ -1,6 +1,8 @@
 """A tiny data set of real files, and the command line on it."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gfnet_pl.evaluation import embedding
 from gfnet_pl.training import precision
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,6 +29,14 @@ def write_picture(path: Path, label: str, number: int) -> None:
     pixels[start : start + 3] += 150
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def flat_maps() -> Iterator[None]:
+    """Principal components in place of UMAP, which compiles itself for seconds in each process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "NEIGHBOURS", sys.maxsize)
+        yield
 
 
 @pytest.fixture(autouse=True)

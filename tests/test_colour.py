@@ -49,8 +49,7 @@ def unseen(capsys):
     return row
 
 
-def test_colour_and_fit_are_the_same_in_fit_test_predict_and_the_report(fit, coloured, capsys, monkeypatch):
-    monkeypatch.setattr("gfnet_pl.report.analysis.umap_map", lambda points: np.zeros((len(points), 2), np.float32))
+def test_colour_and_fit_are_the_same_in_fit_test_predict_and_the_report(fit, coloured, capsys):
     augment = ["--data.augment.brightness=0.1", "--data.augment.contrast=0.2", "--data.augment.rotation=10"]
     archive = shutil.make_archive("coloured", "zip", coloured)
     # Without a config, colour is chosen because it tells.

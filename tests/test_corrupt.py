@@ -9,9 +9,7 @@ import torch
 from conftest import QUIET
 
 from gfnet_pl.cli import main
-from gfnet_pl.errors import UserError
 from gfnet_pl.files import sha256
-from gfnet_pl.report import analysis
 
 OLD = Path(__file__).parent / "old_run"
 RUN = Path("runs/base/version_0")
@@ -24,11 +22,6 @@ DEEP = "[" * 50_000
 def old_run(workplace, monkeypatch):
     shutil.copytree(OLD / "pictures", "pictures")
     shutil.copytree(OLD / "version_0", RUN)
-
-    def no_map(points):
-        raise UserError("no map")
-
-    monkeypatch.setattr(analysis, "umap_map", no_map)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,6 @@ from conftest import CLASSES, QUIET, TINY_NET, write_picture
 from trees import medmnist
 
 from gfnet_pl.cli import main
-from gfnet_pl.errors import UserError
-from gfnet_pl.report import analysis
 
 TAKEN = 3  # of a command's writes
 OLD = Path(__file__).parent / "old_run"
@@ -42,10 +40,6 @@ CASES = [
 
 @pytest.fixture
 def place(tmp_path, workplace, monkeypatch):
-    def no_map(points):
-        raise UserError("no map")
-
-    monkeypatch.setattr(analysis, "umap_map", no_map)
     monkeypatch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR") or str(Path.home() / ".config" / "matplotlib"))
 
     def fresh(command):

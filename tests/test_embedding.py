@@ -5,7 +5,13 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from gfnet_pl.errors import UserError
+from gfnet_pl.evaluation import embedding
 from gfnet_pl.evaluation.embedding import umap_map, umap_missing
+
+
+@pytest.fixture(autouse=True)
+def real(monkeypatch):
+    monkeypatch.setattr(embedding, "NEIGHBOURS", 15)
 
 
 def clouds(count=40, classes=4, dims=10):

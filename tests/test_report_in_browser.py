@@ -5,7 +5,6 @@ import string
 import zlib
 from itertools import product
 
-import numpy as np
 import pytest
 from browsing import chromium, needs_browser, opens
 from conftest import QUIET, TINY_NET
@@ -34,15 +33,8 @@ def opened(browser, file, size):
     return opens(browser.new_page(viewport={"width": width, "height": height}), file)
 
 
-def flat(points):
-    """In place of UMAP, which takes seconds."""
-    plane = points[:, :2]
-    return (plane - plane.min(0)) / np.ptp(plane, 0)
-
-
 @pytest.fixture
-def page(browser, run, request, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("gfnet_pl.report.analysis.umap_map", flat)
+def page(browser, run, request):  # noqa: F811
     assert main(["report", str(RUN)]) == 0
     page = opened(browser, run / RUN / "report.html", request.param)
     yield page
@@ -62,7 +54,6 @@ def large(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.setattr("gfnet_pl.report.analysis.umap_map", flat)
         patch.setattr("gfnet_pl.report.of_sets.of_people", lambda *_: PROPERTIES)
         patch.setattr("gfnet_pl.report.of_sets.tendency_words", lambda *_: "A sentence about light. " * 6)
         data = ["--data.root=pictures", "--data.group_by=(signer_.)", "--data.holdout_per_class=1"]

@@ -256,13 +256,7 @@ def test_splits_of_a_manifest_do_not_lead_out_of_its_folder_through_a_link(tmp_p
         collect(str(manifest), canvas=Canvas(8, 8), splits=str(manifest))
 
 
-def test_a_run_of_classes_that_are_formulas_and_markup_is_trained_tested_and_reported(workplace, monkeypatch):
-    from gfnet_pl.report import analysis
-
-    def no_map(points):
-        raise UserError("no map")
-
-    monkeypatch.setattr(analysis, "umap_map", no_map)
+def test_a_run_of_classes_that_are_formulas_and_markup_is_trained_tested_and_reported(workplace):
     names = ("=cmd()", "<script>alert(1)<")
     for number in range(12):
         for name, bar in zip(names, ("ant", "bee"), strict=True):

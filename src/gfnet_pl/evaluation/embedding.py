@@ -48,10 +48,10 @@ def umap_map(points: npt.ArrayLike, seed: int = 0) -> npt.NDArray[np.float32]:
     if missing := umap_missing():
         raise UserError(missing)
     points = np.asarray(points, np.float32)
-    places, distances = nearest(points, NEIGHBOURS - 1)
     if len(points) <= NEIGHBOURS or points.shape[1] <= 2 or (points == points[0]).all():
         flat = principal_components(points, 2)
         return _unit_square(np.pad(flat, ((0, 0), (0, 2 - flat.shape[1]))))
+    places, distances = nearest(points, NEIGHBOURS - 1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)  # about a class not used here
         warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm, about a bar in a notebook: none is shown
