@@ -17,7 +17,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ import yaml
 from torch import Tensor, nn
 
 from gfnet_pl import GFNet, ImageDataModule
-from gfnet_pl.data import augment
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import channels_first
 from gfnet_pl.evaluation.calibration import FEWEST_TO_FIT, Calibration, judged_by_others
@@ -228,8 +227,6 @@ class Training:
 
     def _captured(self) -> Callable[[], None]:
         """The step as a CUDA graph; the steps that are needed to capture it leave no trace in the net."""
-        quantiles = augment._beta  # a graph cannot copy them from the processor's memory
-        augment._beta = cache(lambda parameter: quantiles(parameter).to(self.device))
         before = {name: value.clone() for name, value in self.net.state_dict().items()}
         self.net.train()
         side = torch.cuda.Stream()

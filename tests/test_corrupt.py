@@ -19,7 +19,7 @@ DEEP = "[" * 50_000
 
 
 @pytest.fixture(autouse=True)
-def old_run(workplace, monkeypatch):
+def old_run(workplace):
     shutil.copytree(OLD / "pictures", "pictures")
     shutil.copytree(OLD / "version_0", RUN)
 

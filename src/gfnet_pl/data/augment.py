@@ -140,7 +140,7 @@ class Augment:
         which, level, x, y = draws.unbind(1)
         cut = (which < 0.5) if self.mixup and self.cutmix else torch.full_like(which, self.cutmix > 0).bool()
         place = (level * _QUANTILES).long()
-        share = torch.where(cut, _beta(self.cutmix).to(place.device)[place], _beta(self.mixup).to(place.device)[place])
+        share = torch.where(cut, _beta(self.cutmix, place.device)[place], _beta(self.mixup, place.device)[place])
         other = images.roll(1, 0)
         side = (1 - share).sqrt()
         inside = _rectangles(images, side, side, x, y)
@@ -180,13 +180,16 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
 
 
 @cache
-def _beta(parameter: float) -> Tensor:
-    """(4096,) quantiles of Beta(parameter, parameter), folded so that the image's own share is at least half."""
+def _beta(parameter: float, device: torch.device) -> Tensor:
+    """(4096,) quantiles of Beta(parameter, parameter), folded so that the image's own share is at least half.
+
+    They stay on the device: from a processor's memory a GPU would fetch them, and wait, in each step.
+    """
     if not parameter:
-        return torch.ones(_QUANTILES)
+        return torch.ones(_QUANTILES, device=device)
     draws = np.random.default_rng(0).beta(parameter, parameter, 16 * _QUANTILES)
     quantiles = np.sort(np.maximum(draws, 1 - draws))[8::16]
-    return torch.from_numpy(quantiles).float()
+    return torch.from_numpy(quantiles).float().to(device)
 
 
 def _rectangles(images: Tensor, height: Tensor, width: Tensor, x: Tensor, y: Tensor) -> Tensor:
