@@ -31,7 +31,7 @@ from gfnet_pl import GFNet, ImageDataModule
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import channels_first
 from gfnet_pl.evaluation.calibration import FEWEST_TO_FIT, Calibration, judged_by_others
-from gfnet_pl.model.gfnet import VIEWS, Block, shifted
+from gfnet_pl.model.gfnet import Block
 from gfnet_pl.training.schedule import warmup_cosine
 from gfnet_pl.training.sharpness import SharpnessAwareAdamW
 
@@ -74,18 +74,15 @@ class Stages(GFNet):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def features(self, images: Tensor, *, one_view: bool = False) -> Tensor:
-        x = self.normalise(images)
-        several = self.shifted_views and not self.training and not one_view
-        x = self.patch_embed(shifted(x, self.image_size[0] // self.map_size[0]) if several else x)
+    def _of_one_view(self, x: Tensor) -> Tensor:
+        x = self.patch_embed(x)
         x = self.pos_drop(x + self.pos_embed.to(x.dtype))
         for block in self.blocks:
             x = block(x)
         x = self.down(x.transpose(1, 2).unflatten(2, self.map_size)).flatten(2).transpose(1, 2).contiguous()
         for block in self.second:
             x = block(x)
-        features = self.norm(x).mean(dim=1)
-        return features.view(VIEWS, -1, features.shape[1]).mean(dim=0) if several else features
+        return self.norm(x).mean(dim=1)
 
 
 # --- changes of a batch that the product does not have

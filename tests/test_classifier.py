@@ -130,12 +130,12 @@ def test_sharpness_aware_steps_are_refused_where_gradients_are_scaled(pictures, 
 
 def test_validation_has_all_views_of_an_image_but_one_within_a_training(pictures):
     torch.manual_seed(0)
-    model = GFNetClassifier(lr=5e-3, warmup_epochs=1, shifted_views=True, **NET)
+    model = GFNetClassifier(lr=5e-3, warmup_epochs=1, shifted_views=True, mirrored_views=True, **NET)
     trainer, _ = fit(pictures, model, max_epochs=2)
     trained = trainer.callback_metrics["val/loss"].item()
     trainer.validate(model, datamodule=trainer.datamodule, verbose=False)
     validated = trainer.callback_metrics["val/loss"].item()
-    model.net.shifted_views = False
+    model.net.shifted_views = model.net.mirrored_views = False
     trainer.validate(model, datamodule=trainer.datamodule, verbose=False)
     assert trainer.callback_metrics["val/loss"].item() == pytest.approx(trained, rel=1e-5)
     assert abs(validated - trained) > 1e-4

@@ -62,7 +62,7 @@ def made(tmp_path_factory):
         data = ["--data.root=pictures", "--data.batch_size=16", "--data.colour=true", "--data.fit=letterbox"]
         people = ["--data.group_by", r"((?:Unseen/\w+/)?\d)\d*\.png"]
         learn = ["--trainer.max_epochs=2", "--model.warmup_epochs=1", "--model.lr=3e-3", "--model.stem=conv"]
-        learn += ["--model.shifted_views=true"]
+        learn += ["--model.shifted_views=true", "--model.mirrored_views=true"]
         assert main(["fit", "--config=base.yaml", *TINY_NET, *QUIET, *data, *people, *learn]) == 0
         assert main(["test", *QUIET]) == 0
         assert main(["export", "--max-drop=100"]) == 0

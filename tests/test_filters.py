@@ -188,7 +188,7 @@ def test_large_maps_without_matrices_work(monkeypatch):
 
 def test_frequencies_are_those_of_one_view():
     images, labels, pairs = grey(12, (16, 16)), torch.arange(12) % 2, [(0, 1)]
-    one, five = make(), make(shifted_views=True)
+    one, five = make(), make(shifted_views=True, mirrored_views=True)
     five.load_state_dict(one.state_dict())
     found = [discriminative_frequencies(net, images, labels, pairs) for net in (one, five)]
     np.testing.assert_allclose(found[0], found[1])

@@ -117,6 +117,30 @@ def test_shifted_views_give_the_mean_over_the_image_and_its_four_neighbours_outs
     torch.testing.assert_close(net.features(images), one_view[0])
 
 
+@pytest.mark.parametrize("shifted", [False, True])
+def test_mirrored_views_go_by_the_mirror_image_where_it_is_the_likelier(shifted):
+    net = tiny(shifted_views=shifted, mirrored_views=True, dropout=0.0, drop_path=0.0, image_size=(32, 48)).eval()
+    plain = tiny(shifted_views=shifted, dropout=0.0, drop_path=0.0, image_size=(32, 48)).eval()
+    plain.load_state_dict(net.state_dict())
+    assert net.views == 2 * plain.views == (10 if shifted else 2)
+    images = torch.rand(7, 1, 32, 48) * 255
+    own, mirrored = plain.features(images), plain.features(images.flip(3))
+    way = (mirrored - own)[0].detach()
+    with torch.no_grad():  # so that the first is likelier in a mirror, by far
+        net.head.weight.copy_(20 * way / way.square().sum() * torch.ones(5, 1))
+        net.head.bias.zero_()
+    gain = net.head(mirrored).logsumexp(1) - net.head(own).logsumexp(1)
+    weight = 1 / (1 + 9 * (-gain).exp())[:, None]
+    torch.testing.assert_close(net.features(images), (1 - weight) * own + weight * mirrored)
+    assert gain[0] > 19
+    torch.testing.assert_close(net(images)[0], net.head(mirrored)[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(net(images.flip(3))[0], net.head(mirrored)[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(net.features(images, one_view=True), plain.features(images, one_view=True))
+    net.train()
+    plain.train()
+    torch.testing.assert_close(net.features(images), plain.features(images))
+
+
 def test_every_parameter_gets_a_gradient():
     net = tiny(filter_size=(3, 3))
     net(grey(8)).square().sum().backward()

@@ -52,7 +52,7 @@ def test_each_epoch_is_one_line_with_its_own_accuracies_and_the_end_says_what_to
 
 def test_of_a_net_with_five_views_the_end_says_that_the_test_will_differ(shown, capsys):
     assert main([*shown, "--trainer.max_epochs=1", "--model.shifted_views=true"]) == 0
-    assert capsys.readouterr().out.endswith("next: gfnet test, with five views of each picture; val above had one\n")
+    assert capsys.readouterr().out.endswith("next: gfnet test, with 5 views of each picture; val above had one\n")
 
 
 def test_a_resumed_run_counts_on_and_an_evaluation_leaves_no_line(shown, capsys):

@@ -200,6 +200,6 @@ def test_large_maps_without_matrices_work(function, monkeypatch):
 
 
 def test_a_receptive_field_is_that_of_one_view():
-    one, five = make(), make(shifted_views=True)
+    one, five = make(), make(shifted_views=True, mirrored_views=True)
     images = grey(one, 3)
     np.testing.assert_allclose(effective_receptive_field(five, images), effective_receptive_field(one, images))

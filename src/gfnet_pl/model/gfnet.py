@@ -30,6 +30,7 @@ LARGEST_SIDE, MOST_CHANNELS, MOST_BLOCKS = 4096, 65_536, 1000
 
 Stem = Literal["patch", "conv", "double_conv"]
 VIEWS = 5  # of an image, with `shifted_views`
+RARE = math.log(9)  # with `mirrored_views`: a tenth of people sign with the left hand
 
 
 class PatchEmbed(nn.Module):
@@ -151,6 +152,7 @@ def check_arguments(
     drop_path: float,
     stem: str,
     shifted_views: bool,
+    mirrored_views: bool,
 ) -> None:
     """Checks the arguments of GFNet, which describes them and the error, without building anything."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -169,8 +171,9 @@ def check_arguments(
             f"image_size {height} x {width} cannot be cut into patches of {patch_size} x {patch_size}: "
             f"use a patch_size that divides both, such as {_nearest_divisor(height, width, patch_size)}"
         )
-    if not isinstance(shifted_views, bool):
-        raise ValueError(f"shifted_views is {shifted_views!r}: it must be true or false")
+    for name, given in (("shifted_views", shifted_views), ("mirrored_views", mirrored_views)):
+        if not isinstance(given, bool):
+            raise ValueError(f"{name} is {given!r}: it must be true or false")
     if stem not in get_args(Stem):
         raise ValueError(f"stem is {stem!r}: it must be one of {', '.join(get_args(Stem))}")
     if stem != "patch" and (patch_size < 2 or patch_size & (patch_size - 1)):
@@ -204,6 +207,8 @@ class GFNet(nn.Module):
             "conv" or "double_conv". Their patch_size must be a power of two.
         shifted_views: Whether a net that is not in training sees each image five times: as it is, and moved by a
             quarter of a patch to each side. Its features are the mean of all five; docs/robust.md has the gain.
+        mirrored_views: Whether it also sees each image in a mirror, and goes by that where it is the likelier, as with
+            a left hand. Leave it False where a mirror image is another class (b and d); docs/people.md has the gain.
 
     Attributes:
         image_size: Height and width of the images in pixels.
@@ -231,6 +236,7 @@ class GFNet(nn.Module):
         drop_path: float = 0.1,
         stem: Stem = "patch",
         shifted_views: bool = False,
+        mirrored_views: bool = False,
     ) -> None:
         super().__init__()
         check_arguments(
@@ -246,11 +252,12 @@ class GFNet(nn.Module):
             drop_path,
             stem,
             shifted_views,
+            mirrored_views,
         )
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.image_size = height, width
         self.map_size = height // patch_size, width // patch_size
-        self.shifted_views = shifted_views
+        self.shifted_views, self.mirrored_views = shifted_views, mirrored_views
 
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size, stem)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.map_size[0] * self.map_size[1], dim))
@@ -291,6 +298,11 @@ class GFNet(nn.Module):
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{path} holds no net of this version ({one_line(error)}); export it again") from None
         return net.eval()
+
+    @property
+    def views(self) -> int:
+        """How many views of an image it has outside of training."""
+        return (VIEWS if self.shifted_views else 1) * (2 if self.mirrored_views else 1)
 
     def freeze(self, blocks: int) -> None:
         """Keep patch embedding, position embedding and the first blocks as they are: they have no gradient.
@@ -356,7 +368,7 @@ class GFNet(nn.Module):
 
         Args:
             images: (B, in_channels, height, width), uint8 or float, in grey levels 0..255.
-            one_view: Whether to leave out `shifted_views`, for a fifth of the time.
+            one_view: Whether to leave out `shifted_views` and `mirrored_views`, which take `views` times the time.
 
         Returns:
             Features (B, C).
@@ -370,15 +382,37 @@ class GFNet(nn.Module):
                 f"{self.image_size[0]}, {self.image_size[1]}): resize them, or build it with their image_size"
             )
         x = self.normalise(images)
-        several = self.shifted_views and not self.training and not one_view
-        x = self.patch_embed(shifted(x, self.image_size[0] // self.map_size[0]) if several else x)  # (B, N, C)
+        if one_view or self.training:
+            return self._of_one_view(x)
+        if self.mirrored_views:
+            x = torch.cat((x, x.flip(3)))
+        if not self.shifted_views:
+            features = self._of_one_view(x)
+        else:
+            features = self._of_one_view(shifted(x, self.image_size[0] // self.map_size[0]))
+            features = features.view(VIEWS, -1, features.shape[1]).mean(dim=0)
+        return self._of_the_likelier(features) if self.mirrored_views else features
+
+    def _of_one_view(self, x: Tensor) -> Tensor:
+        """(B, in_channels, height, width) normalised images -> (B, C)."""
+        x = self.patch_embed(x)  # (B, N, C)
         # With this conversion, under autocast to bf16 the sums of the residual connections stay in bf16.
         x = self.pos_drop(x + self.pos_embed.to(x.dtype))
         for block in self.blocks:
             x = block(x)
         tokens: Tensor = self.norm(x)
-        features = tokens.mean(dim=1)
-        return features.view(VIEWS, -1, features.shape[1]).mean(dim=0) if several else features
+        return tokens.mean(dim=1)
+
+    def _of_the_likelier(self, features: Tensor) -> Tensor:
+        """(2 * B, C) features of images and then of their mirror images -> (B, C), weighted by how likely each is.
+
+        The log of the sum of an image's exponential logits is its log likelihood but for a constant (Grathwohl et al.,
+        "Your Classifier Is Secretly an Energy Based Model", ICLR 2020). Probabilities, which lack it, tell less.
+        """
+        own, mirrored = features.view(2, -1, features.shape[1])
+        as_it_is, in_mirror = self.head(features).float().logsumexp(dim=1).view(2, -1, 1)
+        of_the_likelier: Tensor = own.lerp(mirrored, torch.sigmoid(in_mirror - as_it_is - RARE).to(own.dtype))
+        return of_the_likelier
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images.

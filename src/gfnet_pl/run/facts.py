@@ -59,7 +59,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
             f"{settings['model.warmup_epochs']:g} epochs of warm-up, cosine; batch {settings.get('data.batch_size')}, "
             f"{settings.get('trainer.max_epochs')} epochs; {settings.get('trainer.precision')}"
             + (f"; sharpness-aware, radius {rho:g}" if (rho := settings.get("model.sam_rho")) else "")
-            + ("; five views of each picture except in training" if settings.get("model.shifted_views") else ""),
+            + ("; five views of each picture except in training" if settings.get("model.shifted_views") else "")
+            + ("; seen in a mirror where that is likelier" if settings.get("model.mirrored_views") else ""),
         ),
         *([("started from", start)] if (start := _start(settings)) else []),
         ("augmentation", ", ".join(f"{name} {value:g}" for name, value in augment.items()) or "none"),

@@ -23,7 +23,7 @@ from gfnet_pl.data.batches import Batch
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import TESTED
 from gfnet_pl.errors import UserError, check_range
-from gfnet_pl.model.gfnet import VIEWS, GFNet, check_arguments
+from gfnet_pl.model.gfnet import GFNet, check_arguments
 from gfnet_pl.model.pretrained import check_pretrained, start_from
 from gfnet_pl.training.checkpoint_files import refuse_bad_weights
 from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_loss
@@ -279,8 +279,8 @@ class GFNetClassifier(LightningModule):
 
         Validation within a training has one view of each image: it would take a fifth of the training's time.
         """
-        one = self.trainer.state.fn == "fit" or not self.net.shifted_views
-        parts = self.parts(batch, views=1 if one else VIEWS)
+        one = self.trainer.state.fn == "fit"
+        parts = self.parts(batch, views=1 if one else self.net.views)
         features = torch.cat([self.net.features(part.images, one_view=one) for part in parts])
         return {"logits": self.net.head(features), "features": features}
 

@@ -169,8 +169,9 @@ class Progress(ProgressBar):
         if stopped and self._run.checkpoint(LAST).is_file():
             self._say("next: gfnet fit --ckpt_path last.ckpt goes on with it")
         elif not (stopped or self._is_fold):
-            views = ", with five views of each picture; val above had one" if pl_module.net.shifted_views else ""
-            self._say(f"next: gfnet test{views}")
+            views = pl_module.net.views
+            seen = f", with {views} views of each picture; val above had one" if views > 1 else ""
+            self._say(f"next: gfnet test{seen}")
 
 
 def _in_words(best: Best) -> str:

@@ -42,6 +42,7 @@ _OF_THE_DATA = (
 _KEPT = {
     "model.stem": "patch",
     "model.shifted_views": False,
+    "model.mirrored_views": False,
     "data.colour": False,
     "data.fit": "stretch",
 }  # a net keeps these; and what they were before one could say
@@ -60,7 +61,8 @@ _OF_THE_STEP: dict[str, object] = {
 }
 _PRECISIONS = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}  # Lightning's short names
 _LR = 1e-3  # of a net that has learned something; a new one of the same size is planned to begin at 5e-3
-_FREE_AGAIN = ("model.dropout", "model.drop_path", "model.shifted_views")  # they fit any weights
+# What any weights fit.
+_FREE_AGAIN = tuple(f"model.{name}" for name in ("dropout", "drop_path", "shifted_views", "mirrored_views"))
 
 # Settings that no longer exist, and the value that each must have had in a run that can still be resumed.
 _GONE = {
