@@ -118,7 +118,8 @@ def accepted(of, split):
         for part in trials(of.labels[mine], of.clips[mine].tolist()):
             test, pool = mine[part.tested], mine[part.enrolled]
             shown = [pool[of.labels[pool] == each][0] for each in np.unique(of.labels[pool])]
-            turned = better_mirrored(of.seen.at(shown), of.in_mirror.at(shown), of.labels[shown])
+            alone = of.classifier.mirrored_views  # the net looks in the mirror by itself
+            turned = not alone and better_mirrored(of.seen.at(shown), of.in_mirror.at(shown), of.labels[shown])
             its, distance = (of.in_mirror, of.distance_in_mirror) if turned else (of.seen, of.distance)
             enrolment = Enrolment.of(its.features[shown], of.labels[shown], its.shares.shape[1])
             after = enrolment.probabilities(its.shares[test], its.features[test])
@@ -154,6 +155,8 @@ def main():
             here = np.flatnonzero(of.split == split)
             arrays = (of.seen.at(here), of.labels[here], of.people[here], of.clips[here].tolist())
             for way, mirrored in (("nobody in a mirror", None), ("as gfnet enrol", of.in_mirror.at(here).at)):
+                if mirrored and of.classifier.mirrored_views:
+                    continue
                 curve = enrolment_curve(*arrays, mirrored=mirrored)
                 curves.setdefault((split, way), []).append([each.shares for each in curve])
                 clips = "other clips" if all(each.of_other_clips for each in curve) else "frames of the same clip"

@@ -280,6 +280,20 @@ def test_the_card_has_the_figures_of_the_run_and_loads_as_it_says(run, capsys, m
     assert capsys.readouterr().out.split()[0] in CLASSES
 
 
+@pytest.mark.parametrize("by", ["onnx", "torch"])
+def test_a_net_that_looks_in_the_mirror_by_itself_shows_nobody_in_one(run, by, monkeypatch):
+    monkeypatch.setattr("gfnet_pl.export.classifier.better_mirrored", lambda *_: True)
+    classifier = Classifier.load(RUN, by=by)
+    assert classifier.mirrored_views
+    assert not classifier.enrol({CLASSES[0]: [unseen(1)[0]]}).mirrored
+    classifier.mirrored_views = False
+    assert classifier.enrol({CLASSES[0]: [unseen(1)[0]]}).mirrored
+    record = json.loads((EXPORT / "export.json").read_text())
+    del record["description"]["mirrored_views"]  # as an earlier version wrote it
+    (EXPORT / "export.json").write_text(json.dumps(record))
+    assert not read_export(ExportFolder(EXPORT)).description.mirrored_views
+
+
 def test_the_report_has_the_table(run):
     assert main(["report"]) == 0
     page = " ".join((RUN / "report.html").read_text().split())

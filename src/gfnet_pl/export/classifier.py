@@ -72,6 +72,7 @@ class Classifier:
         canvas: What every picture is made into.
         calibration: Temperature and thresholds.
         familiar_within: The largest distance of a picture that is like the training pictures; None if unknown.
+        mirrored_views: Whether the net looks at each picture in a mirror by itself.
         file: The file of the net.
         digest: SHA-256 of the checkpoint that the net is of.
     """
@@ -84,11 +85,13 @@ class Classifier:
         canvas: Canvas,
         calibration: Calibration,
         familiar_within: float | None,
+        mirrored_views: bool = False,
         file: Path = Path(),
         digest: str = "",
     ) -> None:
         self.runtime, self.classes, self.canvas, self.file, self.digest = runtime, list(classes), canvas, file, digest
         self.calibration, self.familiar_within = calibration, familiar_within
+        self.mirrored_views = mirrored_views
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, by: By | None = None) -> "Classifier":
@@ -198,7 +201,10 @@ class Classifier:
 
     def enrolment(self, pixels: Images, labels: npt.NDArray[np.int64]) -> Enrolment:
         """The same from decoded pictures, (N, *canvas.shape), and their places among the classes, (N,)."""
-        found, in_mirror = run_all(self.runtime, pixels), run_all(self.runtime, mirror_images(pixels))
+        found = run_all(self.runtime, pixels)
+        if self.mirrored_views:  # the net looks in the mirror by itself
+            return Enrolment.of(found.features, labels, len(self.classes))
+        in_mirror = run_all(self.runtime, mirror_images(pixels))
         mirrored = better_mirrored(self.seen(found), self.seen(in_mirror), labels)
         features = (in_mirror if mirrored else found).features
         return Enrolment.of(features, labels, len(self.classes), mirrored=mirrored)
@@ -238,6 +244,7 @@ class Classifier:
             canvas=described.size,
             calibration=described.calibration,
             familiar_within=described.familiar_within,
+            mirrored_views=described.mirrored_views,
             file=folder.onnx,
             digest=described.checkpoint_sha256,
         )
@@ -257,6 +264,7 @@ class Classifier:
             canvas=checkpoint.canvas,
             calibration=calibration,
             familiar_within=calibration.familiarity.limit if calibration.familiarity else None,
+            mirrored_views=checkpoint.arguments.get("mirrored_views", False),
             file=checkpoint.path,
             digest=sha256(checkpoint.path),
         )
@@ -282,6 +290,7 @@ class Classifier:
             canvas=described.size,
             calibration=calibration,
             familiar_within=described.familiar_within,
+            mirrored_views=described.mirrored_views,
             file=file,
             digest=described.checkpoint_sha256,
         )

@@ -52,6 +52,7 @@ def describe(run: RunFolder, checkpoint: Checkpoint, calibration: Calibration, w
         new_groups=calibration.new_groups,
         familiar_within=learned.limit if learned else None,
         accuracy=accuracy(tested.results) if tested else {},
+        mirrored_views=checkpoint.arguments.get("mirrored_views", False),
     )
 
 

@@ -134,7 +134,7 @@ def _data(described: Description, vectors: Vectors) -> dict[str, Any]:
     """What the page's script reads."""
     outputs = {name: value for name, value in vectors.outputs._asdict().items() if value is not None}
     del outputs["features"]  # nothing is said of them, and there are many
-    names = ("classes", "canvas", "thresholds", "familiar_within", "calibrated", "checkpoint_sha256")
+    names = ("classes", "canvas", "thresholds", "familiar_within", "mirrored_views", "calibrated", "checkpoint_sha256")
     shown = channels_first(vectors.pixels)
     return {
         "described": {name: getattr(described, name) for name in names},

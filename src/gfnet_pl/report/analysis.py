@@ -208,7 +208,7 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
         worst=_worst(net, run.results, images),
         doubts=doubts(run, net, found),
         worst_person=worst_of(run.results, net, found, images, mirrored, _surest(run.results, wrong)),
-        enrolled=curve_of(run.results, mirrored),
+        enrolled=curve_of(run.results, None if net.mirrored_views else mirrored),
     )
 
 

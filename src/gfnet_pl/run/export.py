@@ -45,6 +45,7 @@ class Description:
             graph has no such output.
         accuracy: For each evaluated set, the one to trust first: share, low and high (95 %), images, people and
             over_people (see `figures.Promise`), and worst: name, share and images of the worst person, or None.
+        mirrored_views: Whether the net looks at each picture in a mirror by itself.
     """
 
     format: int
@@ -67,6 +68,7 @@ class Description:
     new_groups: int
     familiar_within: float | None
     accuracy: dict[str, dict[str, Any]]
+    mirrored_views: bool = False  # an export of an earlier version does not say it
 
     @property
     def size(self) -> Canvas:
@@ -155,7 +157,8 @@ def read_export(folder: ExportFolder) -> Export | None:
         found = read_json(folder.record)
         if found["description"]["format"] != FORMAT:
             raise ValueError(f"its format is {found['description']['format']}, not {FORMAT}")
-        known = {name: found["description"][name] for name in (each.name for each in fields(Description))}
+        said = {"mirrored_views": False} | found["description"]
+        known = {each.name: said[each.name] for each in fields(Description)}
         return Export(**found | {"description": Description(**known)})
 
 

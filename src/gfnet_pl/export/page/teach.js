@@ -83,7 +83,7 @@ byId("teach-this").addEventListener("click", async () => {
   });
   const limit = described.familiar_within ?? Infinity; // beyond it all are equally strange
   const [plain, other] = both.map(({ probabilities, distance }) => Math.log(Math.max(probabilities[place], data.least_likely)) - (distance ? Math.min(distance[0], limit) : 0));
-  person.gain += other - plain;
+  if (!described.mirrored_views) person.gain += other - plain; // else the net looks in the mirror by itself
   person.counts[place] += 1;
   const next = person.counts.map((_, step) => (place + step) % person.counts.length).find((each) => !person.counts[each]);
   if (next !== undefined) byId("sign").selectedIndex = next;
