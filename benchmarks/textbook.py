@@ -8,7 +8,7 @@ the same. The convolutions of the stem are plain PyTorch in both.
 import torch
 from torch import Tensor, nn
 
-from gfnet_pl.model.gfnet import Stem, conv_stem
+from gfnet_pl.model.stem import Stem, conv_stem
 
 
 class TextbookFilter(nn.Module):

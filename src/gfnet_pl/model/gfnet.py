@@ -9,66 +9,23 @@ Axes: B images, H x W tokens, N = H * W, C channels.
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfnet_pl.errors import UserError, check_range, one_line
+from gfnet_pl.model.arguments import check_arguments
 from gfnet_pl.model.dropout import InPlaceDropout
-from gfnet_pl.model.global_filter import GlobalFilter, stored_size
+from gfnet_pl.model.global_filter import GlobalFilter
 from gfnet_pl.model.layer_norm import LayerNorm
+from gfnet_pl.model.stem import PatchEmbed, Stem
 from gfnet_pl.model.weights import read_weights
 
-# What is larger is a slip, and would fill the memory, or the disk with decoded pictures.
-LARGEST_SIDE, MOST_CHANNELS, MOST_BLOCKS = 4096, 65_536, 1000
-
-
-Stem = Literal["patch", "conv", "double_conv"]
 VIEWS = 5  # of an image, with `shifted_views`
 RARE = math.log(9)  # with `mirrored_views`: a tenth of people sign with the left hand
-
-
-class PatchEmbed(nn.Module):
-    """Make a token of each patch: (B, in_channels, height, width) -> (B, N, C), row by row."""
-
-    def __init__(self, in_channels: int, dim: int, patch_size: int, stem: Stem) -> None:
-        super().__init__()
-        self.proj: nn.Module
-        if stem == "patch":
-            self.proj = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
-        else:
-            self.proj = conv_stem(in_channels, dim, patch_size, double=stem == "double_conv")
-
-    def forward(self, images: Tensor) -> Tensor:
-        tokens: Tensor = self.proj(images)  # (B, C, H, W)
-        # One copy here. Without it, the first LayerNorm of every block would make its own copy.
-        return tokens.flatten(2).transpose(1, 2).contiguous()
-
-
-def conv_stem(in_channels: int, dim: int, patch_size: int, *, double: bool = False) -> nn.Sequential:
-    """3 x 3 convolutions that each halve height and width, down to one token per patch.
-
-    With `double` there is another before each, of stride 1.
-
-    Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021. They look beyond the patch, and learn
-    from few pictures and few people what edges and strokes are; docs/robust.md has the gain, docs/fashion-mnist.md that
-    of twice as many. The batch normalisation is essential: in trials without it, or with one over the channels of each
-    image, the gain was gone.
-    """
-    halvings = patch_size.bit_length() - 1
-    widths = [in_channels, *(max(1, dim >> step) for step in reversed(range(halvings)))]
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        half = max(1, after // 2)
-        steps = [(before, half, 1), (half, after, 2)] if double else [(before, after, 2)]
-        for given, made, stride in steps:
-            layers += [nn.Conv2d(given, made, 3, stride=stride, padding=1), nn.BatchNorm2d(made), nn.GELU()]
-    return nn.Sequential(*layers, nn.Conv2d(dim, dim, 1))
 
 
 def shifted(images: Tensor, patch_size: int) -> Tensor:
@@ -139,55 +96,6 @@ class Block(nn.Module):
         return x
 
 
-def check_arguments(
-    image_size: int | tuple[int, int],
-    patch_size: int,
-    in_channels: int,
-    num_classes: int,
-    dim: int,
-    depth: int,
-    mlp_ratio: float,
-    filter_size: Literal["full"] | Sequence[int],
-    dropout: float,
-    drop_path: float,
-    stem: str,
-    shifted_views: bool,
-    mirrored_views: bool,
-) -> None:
-    """Checks the arguments of GFNet, which describes them and the error, without building anything."""
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    check = partial(check_range, error=ValueError)
-    check("image_size", min(height, width), least=1)
-    check("image_size", max(height, width), most=LARGEST_SIDE)
-    for name, count in (("patch_size", patch_size), ("in_channels", in_channels), ("num_classes", num_classes)):
-        check(name, count, least=1)
-    check("dim", dim, least=1, most=MOST_CHANNELS)
-    check("depth", depth, least=1, most=MOST_BLOCKS)
-    check("mlp_ratio", mlp_ratio, least=1 / dim, most=MOST_CHANNELS / dim)  # at least one hidden channel
-    check("dropout", dropout, least=0, below=1)
-    check("drop_path", drop_path, least=0, below=1)
-    if height % patch_size or width % patch_size:
-        raise ValueError(
-            f"image_size {height} x {width} cannot be cut into patches of {patch_size} x {patch_size}: "
-            f"use a patch_size that divides both, such as {_nearest_divisor(height, width, patch_size)}"
-        )
-    for name, given in (("shifted_views", shifted_views), ("mirrored_views", mirrored_views)):
-        if not isinstance(given, bool):
-            raise ValueError(f"{name} is {given!r}: it must be true or false")
-    if stem not in get_args(Stem):
-        raise ValueError(f"stem is {stem!r}: it must be one of {', '.join(get_args(Stem))}")
-    if stem != "patch" and (patch_size < 2 or patch_size & (patch_size - 1)):
-        raise ValueError(
-            f"stem {stem} halves the image down to its patches: patch_size {patch_size} must be 2, 4, 8, 16 …"
-        )
-    stored_size((height // patch_size, width // patch_size), filter_size)
-
-
-def _nearest_divisor(height: int, width: int, patch_size: int) -> int:
-    common = math.gcd(height, width)
-    return min((size for size in range(1, common + 1) if common % size == 0), key=lambda size: abs(size - patch_size))
-
-
 class GFNet(nn.Module):
     """Global Filter Network, an image classifier.
 
@@ -203,8 +111,8 @@ class GFNet(nn.Module):
         dropout: Probability of dropping a number after the position embedding and in the MLPs.
         drop_path: Probability of dropping an image's whole branch in the last block. From block to block it rises
             linearly, starting with 0 in the first block.
-        stem: What makes tokens of an image: "patch", one step as the authors have it, or convolutions, see `conv_stem`:
-            "conv" or "double_conv". Their patch_size must be a power of two.
+        stem: What makes tokens of an image: "patch", one step as the authors have it, or convolutions, see
+            `stem.conv_stem`: "conv" or "double_conv". Their patch_size must be a power of two.
         shifted_views: Whether a net that is not in training sees each image five times: as it is, and moved by a
             quarter of a patch to each side. Its features are the mean of all five; docs/robust.md has the gain.
         mirrored_views: Whether it also sees each image in a mirror, and goes by that where it is the likelier, as with

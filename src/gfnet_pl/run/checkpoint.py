@@ -22,7 +22,8 @@ import torch
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.files import sha256
-from gfnet_pl.model.gfnet import GFNet, check_arguments
+from gfnet_pl.model.arguments import check_arguments
+from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.run.folder import LAST, PREVIOUS, RunFolder, run_of
 
 log = logging.getLogger(__name__)

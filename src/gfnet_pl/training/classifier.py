@@ -23,7 +23,8 @@ from gfnet_pl.data.batches import Batch
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import TESTED
 from gfnet_pl.errors import UserError, check_range
-from gfnet_pl.model.gfnet import GFNet, check_arguments
+from gfnet_pl.model.arguments import check_arguments
+from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.model.pretrained import check_pretrained, start_from
 from gfnet_pl.training.checkpoint_files import refuse_bad_weights
 from gfnet_pl.training.micro_batches import in_parts, largest_activation, mean_loss

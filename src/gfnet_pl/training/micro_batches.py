@@ -3,7 +3,7 @@
 glibc requests every block of 32 MiB or more from the system again, and the system fills it with zeros page by page.
 With a whole batch of 512 this takes as long as the arithmetic (docs/performance.md). The activations of a part are
 freed before the next part begins. The gradient is the same as that of the whole batch; only the batch
-normalisation of a stem of convolutions (`gfnet.conv_stem`) has the statistics of its part.
+normalisation of a stem of convolutions (`stem.conv_stem`) has the statistics of its part.
 """
 
 import math
