@@ -41,8 +41,8 @@ def test_a_filter_is_the_circular_convolution_with_its_kernel(map_size, reading,
     net = make(map_size, reading).double()
     tokens = np.random.default_rng(0).normal(size=(*map_size, 3))
     found = kernels(net)
-    assert found.shape == (2, 3, *map_size)
     for block, of_block in zip(net.blocks, found, strict=True):
+        assert of_block.shape == (3, *map_size)
         expected = np.zeros_like(tokens)
         for i in range(map_size[0]):
             for j in range(map_size[1]):
@@ -179,11 +179,32 @@ def test_large_maps_without_matrices_work(monkeypatch):
     monkeypatch.setattr(global_filter, "MATRIX_MAX_TOKENS", 0)
     net = make((20, 20), dim=2)
     assert net.blocks[0].filter.along_width is None
-    found = kernels(net), magnitude(net), energy_by_radius(net)
-    assert [part.shape for part in found] == [(2, 2, 20, 20), (2, 20, 20), (2, 15)]
+    assert [of_block.shape for of_block in kernels(net)] == [(2, 20, 20)] * 2
+    assert (magnitude(net).shape, energy_by_radius(net).shape) == ((2, 20, 20), (2, 15))
     ratio = discriminative_frequencies(net, grey(6, net.image_size), torch.arange(6) % 2, [(0, 1)])
     assert ratio.shape == (1, 20, 11)
     assert np.isfinite(ratio).all()
+
+
+@pytest.mark.parametrize("size", [(8, 12), (4, 6)])
+def test_a_further_stage_has_the_coarse_frequencies_of_the_first(size):
+    net = make(size, dim=(3, 2), depth=(1, 2)).double()
+    rows, columns = size[0] // 2, size[1] // 2  # of the second stage's map
+    assert [of_block.shape for of_block in kernels(net)] == [(3, *size), (2, rows, columns), (2, rows, columns)]
+    wave = np.cos(2 * np.pi * np.arange(columns) / columns)[None, :, None] * np.ones((rows, 1, 2))  # once across
+    gain = (
+        np.abs(np.fft.fft2(filtered(net.blocks[2].filter, wave)[..., 0]))[0, 1]
+        / np.abs(np.fft.fft2(wave[..., 0]))[0, 1]
+    )
+    of_channels = [np.abs(np.fft.fft2(kernel))[0, 1] for kernel in kernels(net)[2]]
+    assert of_channels[0] == pytest.approx(gain)
+    found = magnitude(net)
+    assert found.shape == (3, *size)
+    assert found[2, size[0] // 2, size[1] // 2 + 1] == pytest.approx(np.mean(of_channels))
+    assert (found > 0).sum((1, 2)).tolist() == [rows * columns * 4, rows * columns, rows * columns]
+    assert energy_by_radius(net).sum(1) == pytest.approx(1)
+    ratio = discriminative_frequencies(net, grey(6, net.image_size), torch.arange(6) % 2, [(0, 1)])
+    assert ratio.shape == (1, rows, columns // 2 + 1)
 
 
 def test_frequencies_are_those_of_one_view():
@@ -202,8 +223,8 @@ def test_the_net_stays_as_it_was():
     modes = [module.training for module in net.modules()]
     gradients = {name: p.grad for name, p in net.named_parameters()}
     state = copy.deepcopy(net.state_dict())
-    for function in (kernels, magnitude, energy_by_radius):
-        function(net)[:] = 0  # what comes back is the caller's own
+    for found in (*kernels(net), magnitude(net), energy_by_radius(net)):
+        found[:] = 0  # what comes back is the caller's own
     discriminative_frequencies(net, grey(6, net.image_size), torch.arange(6) % 2, [(0, 1)])
     assert [module.training for module in net.modules()] == modes
     assert all(p.grad is gradients[name] for name, p in net.named_parameters())

@@ -5,6 +5,7 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from gfnet_pl import GFNet
+from gfnet_pl.model.arguments import VARIANTS
 from gfnet_pl.model.gfnet import Block, DropPath
 
 
@@ -34,11 +35,48 @@ def test_has_as_many_parameters_as_counted_by_hand():
     assert count(GFNet(filter_size=(7, 7))) == outside + 12 * half == 6_681_372
 
 
-@pytest.mark.parametrize(("dim", "depth", "millions"), [(256, 12, 7), (384, 12, 16), (384, 19, 25), (512, 19, 43)])
-def test_the_authors_nets_have_as_many_parameters_as_they_list(dim, depth, millions):
+@pytest.mark.parametrize(("variant", "millions"), list(zip(VARIANTS, (7, 16, 25, 43, 15, 32, 54), strict=True)))
+def test_the_authors_nets_have_as_many_parameters_as_they_list(variant, millions):
     with torch.device("meta"):
-        net = GFNet(image_size=224, patch_size=16, in_channels=3, num_classes=1000, dim=dim, depth=depth)
+        net = GFNet(image_size=224, in_channels=3, num_classes=1000, **VARIANTS[variant])
     assert round(count(net) / 1e6 - 0.02) == millions  # they list 7 for 7.5
+
+
+def test_a_further_stage_makes_one_token_of_four():
+    torch.manual_seed(0)
+    net = tiny(image_size=(32, 48), dim=(16, 24), depth=(1, 2), layer_scale=0.5, drop_path=0.2)
+    down = net.blocks[1].down
+    tokens = torch.randn(2, 4 * 6, 16)
+    merged = down(tokens)
+    assert merged.shape == (2, 2 * 3, 24)
+    four = tokens.view(2, 4, 6, 16)[:, 2:, 4:].permute(0, 3, 1, 2)  # those of the last token, (1, 2)
+    torch.testing.assert_close(merged[:, -1], torch.einsum("bchw,dchw->bd", four, down.proj.weight) + down.proj.bias)
+    assert [block.filter.map_size for block in net.blocks] == [(4, 6), (2, 3), (2, 3)]
+    assert [round(block.drop_path.p, 2) for block in net.blocks] == [0, 0.1, 0.2]
+    assert net.head.weight.shape == (5, 24)
+    block = net.blocks[2].eval()
+    x = torch.randn(2, 6, 24)
+    torch.testing.assert_close(block(x) - x, 0.5 * block.mlp(block.norm2(block.filter(block.norm1(x)))))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dim": (8, 16)}, "dim has 2 stages and depth 1"),
+        ({"dim": (), "depth": ()}, "dim has 0 stages"),
+        ({"dim": (8, 16), "depth": (1, 0)}, "depth is 0: it must be at least 1"),
+        ({"dim": (8, 16), "depth": (999, 2)}, "depth is 1001: it must be at most 1,000"),
+        (
+            {"dim": (8, 16, 32, 64), "depth": (1,) * 4},
+            "image_size 32 x 32 cannot be halved to 4 stages .* multiple of 64",
+        ),
+        ({"dim": (8, 16), "depth": (1, 1), "filter_size": (4, 3)}, "filter_size .4, 3. is that of one map"),
+        ({"layer_scale": 0.0}, "layer_scale is 0.0: it must be above 0"),
+    ],
+)
+def test_stages_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(**arguments)
 
 
 def test_defaults_are_the_issues():

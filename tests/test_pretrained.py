@@ -12,15 +12,30 @@ from gfnet_pl.errors import UserError
 from gfnet_pl.model.pretrained import SMALL, small_file, start_from
 
 DIM, DEPTH, CLASSES = 12, 3, 5
+WEIGHTS = "model.pretrained: the weights have"
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape) / math.sqrt(max(shape[-1], 1))
+
+
+def block_weights(block: str, dim: int, grid: tuple[int, int]) -> dict[str, Tensor]:
+    return {
+        f"{block}.norm1.weight": random(dim),
+        f"{block}.norm1.bias": random(dim),
+        f"{block}.filter.complex_weight": random(grid[0], grid[1] // 2 + 1, dim, 2),
+        f"{block}.norm2.weight": random(dim),
+        f"{block}.norm2.bias": random(dim),
+        f"{block}.mlp.fc1.weight": random(4 * dim, dim),
+        f"{block}.mlp.fc1.bias": random(4 * dim),
+        f"{block}.mlp.fc2.weight": random(dim, 4 * dim),
+        f"{block}.mlp.fc2.bias": random(dim),
+    }
 
 
 def authors_weights(*, grid=(4, 4), patch=8, colours=3, dim=DIM, depth=DEPTH, classes=CLASSES) -> dict[str, Tensor]:
     """Random weights under the names and in the shapes of the published files."""
-    generator = torch.Generator().manual_seed(0)
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator) / math.sqrt(max(shape[-1], 1))
-
+    torch.manual_seed(0)
     weights = {
         "pos_embed": random(1, grid[0] * grid[1], dim),
         "patch_embed.proj.weight": random(dim, colours, patch, patch),
@@ -31,39 +46,72 @@ def authors_weights(*, grid=(4, 4), patch=8, colours=3, dim=DIM, depth=DEPTH, cl
         "head.bias": random(classes),
     }
     for index in range(depth):
-        weights |= {
-            f"blocks.{index}.norm1.weight": random(dim),
-            f"blocks.{index}.norm1.bias": random(dim),
-            f"blocks.{index}.filter.complex_weight": random(grid[0], grid[1] // 2 + 1, dim, 2),
-            f"blocks.{index}.norm2.weight": random(dim),
-            f"blocks.{index}.norm2.bias": random(dim),
-            f"blocks.{index}.mlp.fc1.weight": random(4 * dim, dim),
-            f"blocks.{index}.mlp.fc1.bias": random(4 * dim),
-            f"blocks.{index}.mlp.fc2.weight": random(dim, 4 * dim),
-            f"blocks.{index}.mlp.fc2.bias": random(dim),
-        }
+        weights |= block_weights(f"blocks.{index}", dim, grid)
     return weights
+
+
+def hierarchical_weights(*, grid=(8, 8), patch=4, dims=(8, 12, 16), depths=(2, 1, 2)) -> dict[str, Tensor]:
+    """The same of a published net in stages, whose names are others."""
+    torch.manual_seed(0)
+    weights = {
+        "pos_embed": random(1, grid[0] * grid[1], dims[0]),
+        "patch_embed.0.proj.weight": random(dims[0], 3, patch, patch),
+        "patch_embed.0.proj.bias": random(dims[0]),
+        "norm.weight": random(dims[-1]),
+        "norm.bias": random(dims[-1]),
+        "head.weight": random(CLASSES, dims[-1]),
+        "head.bias": random(CLASSES),
+    }
+    for stage, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
+        if stage:
+            weights[f"patch_embed.{stage}.proj.weight"] = random(dim, dims[stage - 1], 2, 2)
+            weights[f"patch_embed.{stage}.proj.bias"] = random(dim)
+        for index in range(depth):
+            block = f"blocks.{stage}.{index}"
+            weights |= block_weights(block, dim, (grid[0] // 2**stage, grid[1] // 2**stage))
+            weights[f"{block}.gamma"] = random(dim)
+    return weights
+
+
+def norm(weights: dict[str, Tensor], x: Tensor, name: str) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], eps=1e-6)
+
+
+def branch(weights: dict[str, Tensor], x: Tensor, block: str, grid: tuple[int, int]) -> Tensor:
+    y = norm(weights, x, f"{block}.norm1").reshape(len(x), *grid, -1)
+    spectrum = torch.fft.rfft2(y, dim=(1, 2), norm="ortho")
+    spectrum = spectrum * torch.view_as_complex(weights[f"{block}.filter.complex_weight"])
+    y = torch.fft.irfft2(spectrum, s=grid, dim=(1, 2), norm="ortho").reshape(x.shape)
+    y = F.linear(
+        norm(weights, y, f"{block}.norm2"), weights[f"{block}.mlp.fc1.weight"], weights[f"{block}.mlp.fc1.bias"]
+    )
+    return F.linear(F.gelu(y), weights[f"{block}.mlp.fc2.weight"], weights[f"{block}.mlp.fc2.bias"])
+
+
+def hierarchical_forward(weights: dict[str, Tensor], images: Tensor, depths=(2, 1, 2)) -> Tensor:
+    x = images  # (B, C, H, W) between the stages
+    for stage, depth in enumerate(depths):
+        patches = weights[f"patch_embed.{stage}.proj.weight"]
+        x = F.conv2d(x, patches, weights[f"patch_embed.{stage}.proj.bias"], stride=patches.shape[-1])
+        grid = x.shape[2:]
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens if stage else tokens + weights["pos_embed"]
+        for index in range(depth):
+            block = f"blocks.{stage}.{index}"
+            tokens = tokens + weights[f"{block}.gamma"] * branch(weights, tokens, block, grid)
+        x = tokens.transpose(1, 2).unflatten(2, grid)
+    return F.linear(norm(weights, tokens, "norm").mean(dim=1), weights["head.weight"], weights["head.bias"])
 
 
 def authors_forward(weights: dict[str, Tensor], images: Tensor, depth: int = DEPTH) -> Tensor:
     """The published network's evaluation, from its weights and plain functions."""
-
-    def norm(x: Tensor, name: str) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], eps=1e-6)
-
     patches = weights["patch_embed.proj.weight"]
     x = F.conv2d(images, patches, weights["patch_embed.proj.bias"], stride=patches.shape[-1])
-    batch, dim, height, width = x.shape
+    grid = x.shape[2:]
     x = x.flatten(2).transpose(1, 2) + weights["pos_embed"]
     for index in range(depth):
-        block = f"blocks.{index}"
-        y = norm(x, f"{block}.norm1").reshape(batch, height, width, dim)
-        spectrum = torch.fft.rfft2(y, dim=(1, 2), norm="ortho")
-        spectrum = spectrum * torch.view_as_complex(weights[f"{block}.filter.complex_weight"])
-        y = torch.fft.irfft2(spectrum, s=(height, width), dim=(1, 2), norm="ortho").reshape(batch, -1, dim)
-        y = F.linear(norm(y, f"{block}.norm2"), weights[f"{block}.mlp.fc1.weight"], weights[f"{block}.mlp.fc1.bias"])
-        x = x + F.linear(F.gelu(y), weights[f"{block}.mlp.fc2.weight"], weights[f"{block}.mlp.fc2.bias"])
-    return F.linear(norm(x, "norm").mean(dim=1), weights["head.weight"], weights["head.bias"])
+        x = x + branch(weights, x, f"blocks.{index}", grid)
+    return F.linear(norm(weights, x, "norm").mean(dim=1), weights["head.weight"], weights["head.bias"])
 
 
 def our_model(**arguments) -> GFNet:
@@ -78,6 +126,42 @@ def test_logits_are_the_authors(grid):
     load_authors_weights(model, weights)
     images = torch.randn(4, 3, *image_size)
     torch.testing.assert_close(model(images), authors_forward(weights, images), rtol=0, atol=1e-5)
+
+
+def in_stages(**arguments) -> GFNet:
+    shape = {"patch_size": 4, "dim": (8, 12, 16), "depth": (2, 1, 2), "layer_scale": 1e-3, "num_classes": CLASSES}
+    return GFNet(**{"image_size": 32} | shape | arguments).eval()
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (12, 4)])
+def test_logits_are_those_of_the_hierarchical_nets(grid):
+    weights = hierarchical_weights(grid=grid)
+    model = in_stages(image_size=(4 * grid[0], 4 * grid[1]), in_channels=3)
+    load_authors_weights(model, weights)
+    images = torch.randn(4, 3, *model.image_size)
+    torch.testing.assert_close(model(images), hierarchical_forward(weights, images), rtol=0, atol=1e-5)
+
+
+def test_each_stage_of_a_hierarchical_net_is_brought_to_another_grid(caplog):
+    weights = hierarchical_weights(grid=(16, 16))
+    for name in [name for name in weights if name.endswith("complex_weight")]:
+        height, columns, dim, _ = weights[name].shape
+        weights[name] = wave_weights((height, 2 * (columns - 1)))[:, :, None].repeat(1, 1, dim, 1)
+    model = in_stages(image_size=(32, 48))
+    with caplog.at_level(logging.INFO):
+        load_authors_weights(model, weights)
+    assert "5 blocks of dim [8, 12, 16]; colours summed to grey; positions and filters resized from 16" in caplog.text
+    for block, grid in zip(model.blocks, [(8, 12), (8, 12), (4, 6), (2, 3), (2, 3)], strict=True):
+        weight = block.filter.complex_weight
+        expected = wave_weights(grid)[:, :, None].expand_as(weight)
+        columns = slice(0, -1) if grid[1] % 2 else slice(None)
+        torch.testing.assert_close(weight[:, columns], expected[:, columns], rtol=0, atol=0.1)
+
+
+def test_weights_of_another_net_of_the_authors_are_called_by_its_name():
+    weights = hierarchical_weights(grid=(56, 56), dims=(64, 128, 256, 512), depths=(3, 3, 10, 3))
+    with pytest.raises(UserError, match=r"dim \[64, 128, 256, 512\], the net has 12: give --model.variant gfnet-h-ti"):
+        load_authors_weights(our_model(in_channels=3), weights)
 
 
 def test_rgb_folds_to_grey():
@@ -180,16 +264,20 @@ def without(name: str) -> dict[str, Tensor]:
     [
         ({}, "patch_embed.proj.weight: not in the weights, so they are no GFNet's; give the 'model' entry"),
         ({"model": authors_weights()}, "patch_embed.proj.weight: not in the weights"),
-        (authors_weights(dim=24), "norm.weight: the weights have dim 24, the model has 12; build it with dim=24"),
-        (authors_weights(depth=5), "blocks.4: the weights end here, the model has 3 blocks; build it with depth=5"),
-        (authors_weights(depth=1), "blocks.0: the weights end here, the model has 3 blocks; build it with depth=1"),
+        (authors_weights(dim=24), f"{WEIGHTS} dim 24, the net has 12: build it with dim=24, depth=3"),
+        (authors_weights(depth=5), f"{WEIGHTS} depth 5, the net has 3: build it with dim=12, depth=5"),
+        (authors_weights(depth=1), f"{WEIGHTS} depth 1, the net has 3: build it with dim=12, depth=1"),
+        (
+            hierarchical_weights(),
+            f"{WEIGHTS} dim [8, 12, 16], the net has 12: build it with dim=[8, 12, 16], depth=[2, 1, 2]",
+        ),
         (
             without("blocks.1.norm2.bias"),
-            "blocks.1.norm2.bias: not in the weights; give the 'model' entry of the file of gfnet-xs",
+            "blocks.1.norm2.bias: not in the weights; give the 'model' entry of the file of gfnet-ti",
         ),
         (
             authors_weights() | {"blocks.0.gamma": torch.ones(DIM)},
-            "blocks.0.gamma: not in a GFNet of one resolution; give the 'model' entry of the file of gfnet-xs",
+            "blocks.0.gamma: not in such a GFNet; give the 'model' entry of the file of gfnet-ti",
         ),
         (
             authors_weights(patch=16),
@@ -215,7 +303,7 @@ def without(name: str) -> dict[str, Tensor]:
             authors_weights() | {"blocks.0.filter.complex_weight": torch.ones(0, 3, DIM, 2)},
             "blocks.0.filter.complex_weight: the weights have shape (0, 3, 12, 2)",
         ),
-        (authors_weights() | {"blocks.x.norm1.bias": torch.ones(DIM)}, "blocks.x.norm1.bias: not in a GFNet"),
+        (authors_weights() | {"blocks.x.norm1.bias": torch.ones(DIM)}, "blocks.x.norm1.bias: not in such a GFNet"),
         (authors_weights() | {"pos_embed": torch.ones(DIM)}, "pos_embed: the weights have shape (12,)"),
         (
             authors_weights() | {"head.bias": torch.tensor(1.0)},

@@ -79,11 +79,10 @@ def test_the_mean_grey_level_itself_matters_nothing():
 
 def move_tokens(net, rows, columns):
     """Each filter moves the map by so many tokens, and does nothing else."""
-    height, width = net.map_size
-    impulse = torch.zeros(height, width, dtype=torch.float64)
-    impulse[rows, columns] = 1
-    wave = torch.view_as_real(torch.fft.rfft2(impulse))[:, :, None]
     for block in net.blocks:
+        impulse = torch.zeros(block.filter.map_size, dtype=torch.float64)
+        impulse[rows, columns] = 1
+        wave = torch.view_as_real(torch.fft.rfft2(impulse))[:, :, None]
         block.filter.complex_weight.data.copy_(wave.expand(-1, -1, block.filter.complex_weight.shape[2], -1))
 
 
@@ -110,6 +109,14 @@ def test_the_field_follows_the_filters_and_wraps_round_the_edges():
     token, *others = [(2, 3), (1, 4), (0, 5), (4, 0)]  # up and to the right, where the token's new content comes from
     found = seen_patches(effective_receptive_field(net, grey(net, 3)))
     assert found == [{token}, {token, *others[:1]}, {token, *others[:2]}, {token, *others}]
+
+
+def test_a_token_of_a_further_stage_sees_the_patches_that_it_was_made_of():
+    net = make(image_size=(16, 24), dim=(8, 16), depth=(1, 1))
+    move_tokens(net, 0, 0)
+    field = effective_receptive_field(net, grey(net, 3))
+    of_four = {(row, column) for row in (2, 3) for column in (2, 3)}  # token (1, 1) of 2 x 3
+    assert seen_patches(field) == [{(2, 3)}, {(2, 3)}, of_four]
 
 
 def test_a_random_net_sees_the_whole_picture_after_one_block():

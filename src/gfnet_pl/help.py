@@ -65,7 +65,7 @@ net
   --model.depth N              blocks (12)
   --model.image_size N         pixels: height and width (96)
   --model.lr X                 peak learning rate (0.001)
-  --model.weight_decay X       of AdamW (1e-06)
+  --model.variant NAME         gfnet-ti … gfnet-h-b: the authors' shapes (none)
   --model.pretrained WHAT      small (comes with gfnet), or the authors' FILE
   --model.freeze N             keep the first N blocks as they are (0)
 training

@@ -8,8 +8,9 @@ Hermitian part. Every weight is therefore first turned into its kernel in space.
 The functions do not change the net, neither its mode nor its gradients nor its hooks. Arrays are float64, for any dtype
 and device of the net.
 
-Axes: H x W tokens, C channels. "Centred" means that the origin is at index (H // 2, W // 2), where fftshift puts it.
-Frequencies are in cycles over the map's height (rows) and over its width (columns).
+Axes: H x W tokens of the first stage, C channels. "Centred" means that the origin is at index (H // 2, W // 2), where
+fftshift puts it. Frequencies are in cycles over the map's height (rows) and over its width (columns): over the picture,
+in each stage. A further stage has fewer, and so zeros where the first one has finer ones.
 """
 
 import copy
@@ -28,17 +29,21 @@ Floats = npt.NDArray[np.float64]
 _BATCH = 128  # images at a time
 
 
-def kernels(net: GFNet) -> Floats:
+def kernels(net: GFNet) -> list[Floats]:
     """The kernels of the filters in space: the output of a filter is the circular convolution of input and kernel.
 
     Returns:
-        (depth, C, H, W), centred. In a convolution, the weight of the token above the computed one is below the centre.
+        For each block (C, H, W) with the channels and the map of its stage, centred. In a convolution, the weight of
+        the token above the computed one is below the centre.
     """
-    responses = torch.stack([module.response().detach().cpu().double() for module in _filters(net)])
-    spectra = torch.view_as_complex(responses)  # (depth, H, W // 2 + 1, C)
+    return [_kernel(module) for module in _filters(net)]
+
+
+def _kernel(module: GlobalFilter) -> Floats:
+    spectrum = torch.view_as_complex(module.response().detach().cpu().double())  # (H, W // 2 + 1, C)
     # The two orthonormal transforms of a filter together contribute 1 / (H * W), as the plain inverse alone does.
-    in_space = torch.fft.irfft2(spectra, s=net.map_size, dim=(1, 2)).permute(0, 3, 1, 2)
-    centred: Floats = torch.fft.fftshift(in_space, dim=(2, 3)).numpy()
+    in_space = torch.fft.irfft2(spectrum, s=module.map_size, dim=(0, 1)).permute(2, 0, 1)
+    centred: Floats = torch.fft.fftshift(in_space, dim=(1, 2)).numpy()
     return centred
 
 
@@ -48,8 +53,7 @@ def magnitude(net: GFNet) -> Floats:
     Returns:
         (depth, H, W), centred. Frequencies k and -k have the same magnitude.
     """
-    mean: Floats = _gain(net).mean(axis=1)
-    return mean
+    return np.stack([_among_finer(gain.mean(axis=0), net) for gain in _gains(net)])
 
 
 def energy_by_radius(net: GFNet) -> Floats:
@@ -64,7 +68,7 @@ def energy_by_radius(net: GFNet) -> Floats:
     height, width = net.map_size
     rows, columns = np.arange(height) - height // 2, np.arange(width) - width // 2
     radius = np.rint(np.hypot(rows[:, None], columns)).astype(np.int64).ravel()
-    energy = np.square(_gain(net)).sum(axis=1).reshape(-1, radius.size)
+    energy = [_among_finer(np.square(gain).sum(axis=0), net).ravel() for gain in _gains(net)]
     by_radius = np.stack([np.bincount(radius, weights=of_block) for of_block in energy])
     shares: Floats = by_radius / by_radius.sum(axis=1, keepdims=True)
     return shares
@@ -104,8 +108,8 @@ def discriminative_frequencies(net: GFNet, images: Tensor, labels: Tensor, pairs
         pairs: P pairs of classes.
 
     Returns:
-        (P, H, W // 2 + 1) ratios, not centred: rows in the order of rfft2, frequency zero first. All NaN for a pair in
-        which a class has fewer than 2 images.
+        (P, H, W // 2 + 1) ratios, not centred: rows in the order of rfft2, frequency zero first. H and W are those of
+        the last stage. All NaN for a pair in which a class has fewer than 2 images.
     """
     net = copy.deepcopy(net).eval()
     outputs: list[Tensor] = []
@@ -113,21 +117,22 @@ def discriminative_frequencies(net: GFNet, images: Tensor, labels: Tensor, pairs
     def keep(_module: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
         outputs.append(output)
 
-    _filters(net)[-1].register_forward_hook(keep)
+    last = _filters(net)[-1]
+    last.register_forward_hook(keep)
 
     classes = torch.tensor(sorted({label for pair in pairs for label in pair}), dtype=torch.int64)  # (K,)
     members = labels.cpu()[:, None] == classes  # (N, K)
     counts = members.sum(0)
-    half_spectrum = net.map_size[0], net.map_size[1] // 2 + 1
+    half_spectrum = last.map_size[0], last.map_size[1] // 2 + 1
     # The tokens are float32, so the difference of these float64 sums loses less than the rounding of the tokens.
-    sums = torch.zeros(len(classes), *half_spectrum, net.pos_embed.shape[-1], 2, dtype=torch.float64)
+    sums = torch.zeros(len(classes), *half_spectrum, last.complex_weight.shape[2], 2, dtype=torch.float64)
     squares = torch.zeros(len(classes), *half_spectrum, dtype=torch.float64)
     wanted = members.any(1).nonzero()[:, 0]
     with torch.inference_mode():
         for start in range(0, len(wanted), _BATCH):
             rows = wanted[start : start + _BATCH]
             net.features(images[rows.to(images.device)].to(net.mean.device), one_view=True)
-            tokens = outputs.pop().cpu().double().reshape(len(rows), *net.map_size, -1)  # (B, H, W, C)
+            tokens = outputs.pop().cpu().double().reshape(len(rows), *last.map_size, -1)  # (B, H, W, C)
             spectra = torch.view_as_real(torch.fft.rfft2(tokens, dim=(1, 2), norm="ortho"))
             member = members[rows].T.double()  # (K, B)
             sums += torch.tensordot(member, spectra, 1)
@@ -147,7 +152,18 @@ def _filters(net: GFNet) -> list[GlobalFilter]:
     return [module for module in net.modules() if isinstance(module, GlobalFilter)]  # first block first
 
 
-def _gain(net: GFNet) -> Floats:
+def _gains(net: GFNet) -> list[Floats]:
+    """For each block (C, H, W) of its stage, centred."""
     # Kernels are centred, which changes only the phases of the spectrum.
-    gain: Floats = np.abs(np.fft.fftshift(np.fft.fft2(kernels(net)), axes=(2, 3)))
-    return gain
+    return [np.abs(np.fft.fftshift(np.fft.fft2(kernel), axes=(1, 2))) for kernel in kernels(net)]
+
+
+def _among_finer(spectrum: Floats, net: GFNet) -> Floats:
+    """Puts the centred spectrum of a stage's map among the frequencies of the first stage's."""
+    whole = np.zeros(net.map_size)
+    rows, columns = (
+        slice(side // 2 - own // 2, side // 2 - own // 2 + own)
+        for side, own in zip(net.map_size, spectrum.shape, strict=True)
+    )
+    whole[rows, columns] = spectrum
+    return whole

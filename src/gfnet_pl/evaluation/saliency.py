@@ -5,6 +5,7 @@ caller has switched gradients off. Arrays are float64, for any dtype and device 
 """
 
 import copy
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,29 +67,32 @@ def effective_receptive_field(net: GFNet, images: Tensor) -> Floats:
         images: (N, in_channels, height, width), uint8 or float, in grey levels 0..255. A few dozen are enough.
 
     Returns:
-        (depth + 1, height, width). Each map sums to 1. The token is the one at (H // 2, W // 2). Map 0 is that of the
-        patch embedding, so it covers the patch of the token.
+        (depth + 1, height, width). Each map sums to 1. The token is the one at (H // 2, W // 2) of its stage's map. Map
+        0 is that of the patch embedding, so it covers the patch of the token.
     """
     net = copy.deepcopy(net).eval().requires_grad_(False)
-    middle = net.map_size[0] // 2 * net.map_size[1] + net.map_size[1] // 2
-    stages: list[Tensor] = []  # of the current batch, (B, N, C) each
+    blocks: Any = net.blocks  # a ModuleList does not know the type of what it holds
+    sizes = [net.map_size, *(block.filter.map_size for block in blocks)]
+    outputs: list[Tensor] = []  # of the current batch, (B, N, C) each
 
     def keep(_module: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
-        stages.append(output)
+        outputs.append(output)
 
-    for module in (net.patch_embed, *net.blocks):
+    for module in (net.patch_embed, *blocks):
         module.register_forward_hook(keep)
 
     generator = torch.Generator().manual_seed(0)
-    field = torch.zeros(len(net.blocks) + 1, *net.image_size, dtype=torch.float64)
+    field = torch.zeros(len(blocks) + 1, *net.image_size, dtype=torch.float64)
     for start in range(0, len(images), _BATCH):
         pixels = images[start : start + _BATCH].to(net.mean, copy=True).requires_grad_()
-        stages.clear()
+        outputs.clear()
         net.features(pixels, one_view=True)
-        signs = torch.randint(2, (len(pixels), stages[0].shape[2]), generator=generator) * 2 - 1  # (B, C)
-        for index, tokens in enumerate(stages):
-            token = tokens[:, middle]
-            (gradient,) = torch.autograd.grad(token, pixels, signs.to(token), retain_graph=True)
+        widest = max(tokens.shape[2] for tokens in outputs)
+        signs = torch.randint(2, (len(pixels), widest), generator=generator) * 2 - 1  # (B, C)
+        for index, (tokens, (height, width)) in enumerate(zip(outputs, sizes, strict=True)):
+            token = tokens[:, height // 2 * width + width // 2]  # (B, C)
+            signed = signs[:, : token.shape[1]].to(token)
+            (gradient,) = torch.autograd.grad(token, pixels, signed, retain_graph=True)
             field[index] += gradient.abs().sum((0, 1)).cpu().double()
     return (field / field.sum((1, 2), keepdim=True)).numpy()
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfnet_pl.errors import UserError, check_range, one_line
-from gfnet_pl.model.arguments import check_arguments
+from gfnet_pl.model.arguments import check_arguments, per_stage
 from gfnet_pl.model.dropout import InPlaceDropout
 from gfnet_pl.model.global_filter import GlobalFilter
 from gfnet_pl.model.layer_norm import LayerNorm
@@ -72,8 +72,26 @@ class DropPath(nn.Module):
         return x * keep / (1 - self.p)  # two steps: 1 / (1 - p) itself would be rounded in bf16
 
 
+class Downsample(nn.Module):
+    """Make one token of 2 x 2: (B, N, C) -> (B, N / 4, out_dim)."""
+
+    def __init__(self, dim: int, out_dim: int, map_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.map_size = map_size
+        self.proj = nn.Conv2d(dim, out_dim, kernel_size=2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.proj(
+            x.transpose(1, 2).reshape(*x.shape[::2], *self.map_size)
+        )  # (B, out_dim, H / 2, W / 2)
+        return tokens.flatten(2).transpose(1, 2).contiguous()
+
+
 class Block(nn.Module):
-    """Mix the tokens with a global filter, then the channels with an MLP. One residual connection goes round both."""
+    """Mix the tokens with a global filter, then the channels with an MLP. One residual connection goes round both.
+
+    The first block of a further stage begins with `down`, which makes its tokens of those of the stage before.
+    """
 
     def __init__(
         self,
@@ -83,16 +101,24 @@ class Block(nn.Module):
         mlp_ratio: float,
         dropout: float,
         drop_path: float,
+        layer_scale: float | None = None,
+        down: Downsample | None = None,
     ) -> None:
         super().__init__()
+        self.down = down or nn.Identity()
         self.norm1 = LayerNorm(dim, eps=1e-6)
         self.filter = GlobalFilter(dim, map_size, filter_size)
         self.norm2 = LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), dropout)
         self.drop_path = DropPath(drop_path)
+        self.gamma = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.mlp(self.norm2(self.filter(self.norm1(x)))))
+        x = self.down(x)
+        branch: Tensor = self.mlp(self.norm2(self.filter(self.norm1(x))))
+        if self.gamma is not None:
+            branch = self.gamma.to(branch.dtype) * branch
+        x = x + self.drop_path(branch)
         return x
 
 
@@ -104,13 +130,16 @@ class GFNet(nn.Module):
         patch_size: Side of a square patch in pixels. It must divide height and width.
         in_channels: Number of channels of the images.
         num_classes: Number of classes.
-        dim: Number of channels C of a token.
-        depth: Number of blocks.
+        dim: Number of channels C of a token. Several numbers: of each stage, the authors' hierarchical form. A further
+            stage has a quarter of the tokens of the one before.
+        depth: Number of blocks, or of each stage's.
         mlp_ratio: Number of hidden channels of a block's MLP, as a multiple of C.
-        filter_size: Rows and columns of each global filter's weight, see `GlobalFilter`.
+        filter_size: Rows and columns of each global filter's weight, see `GlobalFilter`; with several stages "full".
         dropout: Probability of dropping a number after the position embedding and in the MLPs.
         drop_path: Probability of dropping an image's whole branch in the last block. From block to block it rises
             linearly, starting with 0 in the first block.
+        layer_scale: What a learned factor for each channel of a block's branch begins with, as in the authors'
+            hierarchical nets; None: no such factor.
         stem: What makes tokens of an image: "patch", one step as the authors have it, or convolutions, see
             `stem.conv_stem`: "conv" or "double_conv". Their patch_size must be a power of two.
         shifted_views: Whether a net that is not in training sees each image five times: as it is, and moved by a
@@ -120,7 +149,7 @@ class GFNet(nn.Module):
 
     Attributes:
         image_size: Height and width of the images in pixels.
-        map_size: Height and width (H, W) of the map of tokens.
+        map_size: Height and width (H, W) of the map of tokens, in the first stage.
         mean: (in_channels,) subtracted from the images, in grey levels 0..255, one number per channel.
         std: (in_channels,) by which the images are divided after that, in grey levels.
 
@@ -136,12 +165,13 @@ class GFNet(nn.Module):
         patch_size: int = 8,
         in_channels: int = 1,
         num_classes: int = 28,
-        dim: int = 256,
-        depth: int = 12,
+        dim: int | tuple[int, ...] = 256,
+        depth: int | tuple[int, ...] = 12,
         mlp_ratio: float = 4,
         filter_size: Literal["full"] | tuple[int, int] = "full",
         dropout: float = 0.2,
         drop_path: float = 0.1,
+        layer_scale: float | None = None,
         stem: Stem = "patch",
         shifted_views: bool = False,
         mirrored_views: bool = False,
@@ -158,6 +188,7 @@ class GFNet(nn.Module):
             filter_size,
             dropout,
             drop_path,
+            layer_scale,
             stem,
             shifted_views,
             mirrored_views,
@@ -167,15 +198,22 @@ class GFNet(nn.Module):
         self.map_size = height // patch_size, width // patch_size
         self.shifted_views, self.mirrored_views = shifted_views, mirrored_views
 
-        self.patch_embed = PatchEmbed(in_channels, dim, patch_size, stem)
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.map_size[0] * self.map_size[1], dim))
+        dims, depths = per_stage(dim), per_stage(depth)
+        self.patch_embed = PatchEmbed(in_channels, dims[0], patch_size, stem)
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.map_size[0] * self.map_size[1], dims[0]))
         self.pos_drop = InPlaceDropout(dropout)
-        self.blocks = nn.ModuleList(
-            Block(dim, self.map_size, filter_size, mlp_ratio, dropout, drop_path * index / max(depth - 1, 1))
-            for index in range(depth)
-        )
-        self.norm = LayerNorm(dim, eps=1e-6)
-        self.head = nn.Linear(dim, num_classes)
+        self.blocks = nn.ModuleList()
+        for stage, (channels, count) in enumerate(zip(dims, depths, strict=True)):
+            height, width = self.map_size[0] >> stage, self.map_size[1] >> stage
+            for index in range(count):
+                starts = stage > 0 and index == 0
+                down = Downsample(dims[stage - 1], channels, (2 * height, 2 * width)) if starts else None
+                rate = drop_path * len(self.blocks) / max(sum(depths) - 1, 1)
+                self.blocks.append(
+                    Block(channels, (height, width), filter_size, mlp_ratio, dropout, rate, layer_scale, down)
+                )
+        self.norm = LayerNorm(dims[-1], eps=1e-6)
+        self.head = nn.Linear(dims[-1], num_classes)
         self._frozen: list[nn.Module] = []
 
         self.mean: Tensor

@@ -9,7 +9,9 @@ Axes: H x W tokens of the model, h x w tokens of the weights, C channels.
 import logging
 import pickle
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gfnet_pl.errors import UserError, one_line
+from gfnet_pl.model.arguments import VARIANTS, per_stage
 from gfnet_pl.model.gfnet import GFNet
 
 logger = logging.getLogger(__name__)
@@ -26,7 +29,7 @@ SMALL = "small"  # as model.pretrained: the nets that come with the package
 _SMALL_PATCHES = 4, 8
 _SMALL_FITS = {"stem": "conv", "dim": 96, "depth": 4, "mlp_ratio": 4}
 _FIRST = "patch_embed.proj.0.weight"  # of a stem of convolutions
-PUBLISHED = "the file of gfnet-xs, gfnet-ti, gfnet-s or gfnet-b"  # not gfnet-h: it has several resolutions
+PUBLISHED = f"the file of {', '.join(VARIANTS)}"
 
 
 def start_from(model: GFNet, pretrained: str) -> None:
@@ -114,6 +117,7 @@ def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None
     - If the model takes grey pictures, the weights of the three colours are added up. This is right for grey pictures
       that are normalised as the authors normalise each colour, to about mean 0 and standard deviation 1. The model's
       own normalisation stays as it is.
+    - The hierarchical nets' names, in which each stage counts its blocks anew, become ours.
     - If the model has another grid of tokens, positions are resized bicubically, as the authors do. Filters are resized
       bicubically too, over signed frequencies in cycles per token, so that frequency zero stays where it is. (The
       authors resize the rows of a filter in the order in which rfft2 stores them. That treats frequency 6 of 12 as
@@ -124,7 +128,7 @@ def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None
     One line in the log says what was taken and adapted.
 
     Args:
-        model: A GFNet with the same dim, depth, mlp_ratio and patch_size as the weights.
+        model: A GFNet with the dim, depth, mlp_ratio, layer_scale and patch_size of the weights, see `VARIANTS`.
         state_dict: Tensors by name, as in the "model" entry of a published file.
 
     Raises:
@@ -132,11 +136,12 @@ def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None
             model's. The model is then unchanged.
     """
     own = {name: tensor for name, tensor in model.state_dict().items() if name not in ("mean", "std")}
-    _check_names(model, state_dict, own)
+    state_dict = _in_our_names(state_dict)
+    _check_names(state_dict, own)
     old_map = _check_shapes(state_dict, own)
 
     loaded = {name: state_dict[name].detach().to(own[name]) for name in own}
-    taken = [f"{len(model.blocks)} blocks of dim {len(own['norm.weight'])}"]
+    taken = [f"{len(model.blocks)} blocks of dim {_in_words(_dims(own))}"]
     if model.patch_embed.proj.in_channels == 1:
         loaded["patch_embed.proj.weight"] = loaded["patch_embed.proj.weight"].sum(dim=1, keepdim=True)
         taken.append("colours summed to grey")
@@ -152,7 +157,7 @@ def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None
     logger.log(logging.INFO if classes == own_classes else logging.WARNING, "published weights: %s", "; ".join(taken))
 
 
-def _check_names(model: GFNet, state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> None:
+def _check_names(state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> None:
     if "patch_embed.proj.weight" not in own:
         raise UserError("model.pretrained: the published nets make a token of each patch in one step: drop model.stem")
     for name in ("patch_embed.proj.weight", "pos_embed", "blocks.0.filter.complex_weight", "norm.weight", "head.bias"):
@@ -160,33 +165,80 @@ def _check_names(model: GFNet, state_dict: Mapping[str, Tensor], own: dict[str, 
             raise UserError(
                 f"{name}: not in the weights, so they are no GFNet's; give the 'model' entry of {PUBLISHED}"
             )
-    dim, own_dim = state_dict["norm.weight"].numel(), own["norm.weight"].numel()
-    if dim != own_dim:
-        raise UserError(f"norm.weight: the weights have dim {dim}, the model has {own_dim}; build it with dim={dim}")
-    depth = 1 + max(int(match[1]) for match in map(re.compile(r"blocks\.(\d+)\.").match, state_dict) if match)
-    if depth != len(model.blocks):
-        raise UserError(
-            f"blocks.{depth - 1}: the weights end here, the model has {len(model.blocks)} blocks; "
-            f"build it with depth={depth}"
-        )
+    dims, depths = _dims(state_dict), _depths(state_dict)
+    for name, theirs, ours in (("dim", dims, _dims(own)), ("depth", depths, _depths(own))):
+        if theirs != ours:
+            raise UserError(
+                f"model.pretrained: the weights have {name} {_in_words(theirs)}, the net has {_in_words(ours)}: "
+                f"{_advice(dims, depths)}"
+            )
     for name in sorted(own.keys() ^ state_dict.keys()):
-        where = "not in the weights" if name in own else "not in a GFNet of one resolution"
+        where = "not in the weights" if name in own else "not in such a GFNet"
         raise UserError(f"{name}: {where}; give the 'model' entry of {PUBLISHED}")
+
+
+def _in_our_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a hierarchical net, whose stages count their blocks anew, under the names of GFNet."""
+    if "patch_embed.0.proj.weight" not in state_dict:
+        return dict(state_dict)
+    found = filter(None, map(re.compile(r"blocks\.(\d+)\.(\d+)\.").match, state_dict))
+    blocks = sorted({(int(match[1]), int(match[2])) for match in found})  # by stage and number in it
+
+    def ours(name: str) -> str:
+        if match := re.match(r"blocks\.(\d+)\.(\d+)\.", name):
+            return f"blocks.{blocks.index((int(match[1]), int(match[2])))}.{name[match.end() :]}"
+        if match := re.match(r"patch_embed\.(\d+)\.", name):
+            first = (int(match[1]), 0)
+            if first == (0, 0):
+                return f"patch_embed.{name[match.end() :]}"
+            if first in blocks:
+                return f"blocks.{blocks.index(first)}.down.{name[match.end() :]}"
+        return name
+
+    return {ours(name): tensor for name, tensor in state_dict.items()}
+
+
+def _stages(state_dict: Mapping[str, Tensor]) -> list[int]:
+    """The first block of each stage."""
+    found = (re.match(r"blocks\.(\d+)\.down\.proj\.weight", name) for name in state_dict)
+    return [0, *sorted(int(match[1]) for match in found if match)]
+
+
+def _dims(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
+    downs = [state_dict[f"blocks.{first}.down.proj.weight"] for first in _stages(state_dict)[1:]]
+    return (*(down.shape[1] if down.ndim > 1 else 0 for down in downs), state_dict["norm.weight"].numel())
+
+
+def _depths(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
+    blocks = 1 + max(int(match[1]) for match in map(re.compile(r"blocks\.(\d+)\.").match, state_dict) if match)
+    return tuple(after - before for before, after in pairwise([*_stages(state_dict), blocks]))
+
+
+def _in_words(numbers: tuple[int, ...]) -> str:
+    return str(numbers[0] if len(numbers) == 1 else list(numbers))
+
+
+def _advice(dims: tuple[int, ...], depths: tuple[int, ...]) -> str:
+    for variant, arguments in VARIANTS.items():
+        if (per_stage(arguments["dim"]), per_stage(arguments["depth"])) == (dims, depths):
+            return f"give --model.variant {variant}"
+    return f"build it with dim={_in_words(dims)}, depth={_in_words(depths)}"
 
 
 def _check_shapes(state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> tuple[int, int]:
     """Raise an error for shapes that cannot be adapted, and return the grid of the weights (h, w)."""
-    dim, classes = own["norm.weight"].numel(), state_dict["head.bias"].numel()
+    dims, classes = _dims(own), state_dict["head.bias"].numel()
     filters = state_dict["blocks.0.filter.complex_weight"]
     height = max(1, filters.shape[0] if filters.ndim else 1)
-    width = state_dict["pos_embed"].numel() // dim // height
+    width = state_dict["pos_embed"].numel() // dims[0] // height
     _, in_channels, *patch = own["patch_embed.proj.weight"].shape
 
     needed = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    needed |= {name: (height, width // 2 + 1, dim, 2) for name in own if name.endswith("complex_weight")}
-    needed |= {"pos_embed": (1, height * width, dim), "head.weight": (classes, dim), "head.bias": (classes,)}
+    for name, stage in _filters(own).items():
+        needed[name] = (height >> stage, (width >> stage) // 2 + 1, dims[stage], 2)
+    needed |= {"pos_embed": (1, height * width, dims[0]), "head.weight": (classes, dims[-1]), "head.bias": (classes,)}
     if in_channels == 1 and state_dict["patch_embed.proj.weight"].shape[1:2] == (3,):
-        needed["patch_embed.proj.weight"] = (dim, 3, *patch)
+        needed["patch_embed.proj.weight"] = (dims[0], 3, *patch)
     for name, shape in needed.items():
         if tuple(state_dict[name].shape) != shape:
             raise UserError(
@@ -199,11 +251,19 @@ def _check_shapes(state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> t
 def _adapt_grid(loaded: dict[str, Tensor], model: GFNet, old_map: tuple[int, int]) -> None:
     """Brings positions and filters of another grid of tokens, in place, to the model's grid and stored rows."""
     own = model.state_dict()
-    filters = [name for name in own if name.endswith("complex_weight")]
     if old_map != model.map_size:
         loaded["pos_embed"] = _resize_positions(loaded["pos_embed"], old_map, model.map_size)
-        loaded |= {name: _resize_filter(loaded[name], old_map, model.map_size) for name in filters}
-    loaded |= {name: _fold_rows(loaded[name], stored_rows=len(own[name])) for name in filters}
+    for name, stage in _filters(own).items():
+        old, new = ((height >> stage, width >> stage) for height, width in (old_map, model.map_size))
+        resized = loaded[name] if old == new else _resize_filter(loaded[name], old, new)
+        loaded[name] = _fold_rows(resized, stored_rows=len(own[name]))
+
+
+def _filters(own: Mapping[str, Tensor]) -> dict[str, int]:
+    """The names of the filters' weights, and the stage of each, from 0."""
+    names = [name for name in own if name.endswith("filter.complex_weight")]
+    starts = _stages(own)
+    return {name: bisect_right(starts, int(name.split(".")[1])) - 1 for name in names}
 
 
 def _resize_positions(positions: Tensor, old_map: tuple[int, int], new_map: tuple[int, int]) -> Tensor:

@@ -106,14 +106,14 @@ class Filters:
 
     Attributes:
         magnitude: (depth, H, W).
-        kernels: (depth, K, H, W), of the K channels with the most energy.
+        kernels: For each block (K, H, W), of the K channels with the most energy.
         energy: (depth, radii), shares of the energy by radius.
         history: Numbers of epochs (epochs,), and the magnitude after each of them (epochs, depth, H, W).
         moved: (epochs, depth), how much the filters changed; None without a history.
     """
 
     magnitude: Floats
-    kernels: Floats
+    kernels: list[Floats]
     energy: Floats
     history: tuple[Ints, Floats] | Missing
     moved: Floats | None
@@ -313,9 +313,10 @@ def _maps(everything: SetResults, images: Pixels | None) -> Maps | Missing:
 
 
 def _filters(run: Run, net: GFNet) -> Filters:
-    in_space = kernels(net)
-    energy = np.square(in_space).sum((2, 3))
-    strongest = np.argsort(-energy, axis=1, kind="stable")[:, :_KERNELS]
+    shown = []
+    for of_block in kernels(net):
+        energy = np.square(of_block).sum((1, 2))
+        shown.append(of_block[np.argsort(-energy, kind="stable")[:_KERNELS]])
     file = run.folder.filters
     history: tuple[Ints, Floats] | Missing = Missing(
         f"{file} is not there: this run was trained without TensorBoard, or by an older version."
@@ -327,7 +328,7 @@ def _filters(run: Run, net: GFNet) -> Filters:
         moved = movement(history[1])
     return Filters(
         magnitude=magnitude(net),
-        kernels=np.take_along_axis(in_space, strongest[:, :, None, None], 1),
+        kernels=shown,
         energy=energy_by_radius(net),
         history=history,
         moved=moved,

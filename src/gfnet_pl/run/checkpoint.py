@@ -14,6 +14,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import torch
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.files import sha256
-from gfnet_pl.model.arguments import check_arguments
+from gfnet_pl.model.arguments import check_arguments, per_stage
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.run.folder import LAST, PREVIOUS, RunFolder, run_of
 
@@ -232,13 +233,15 @@ def _misfit(checkpoint: Checkpoint) -> str | None:
         return f"model.{one_line(error)}"
     net = found.arguments
     canvas, side = checkpoint.canvas, net["patch_size"]
+    dims, depths = per_stage(net["dim"]), per_stage(net["depth"])
     sizes = {
-        "pos_embed": (1, canvas.height // side * (canvas.width // side), net["dim"]),
-        f"blocks.{net['depth'] - 1}.mlp.fc1.weight": (int(net["dim"] * net["mlp_ratio"]), net["dim"]),
-        "head.weight": (len(checkpoint.classes), net["dim"]),
+        "pos_embed": (1, canvas.height // side * (canvas.width // side), dims[0]),
+        "head.weight": (len(checkpoint.classes), dims[-1]),
     }
+    for dim, blocks in zip(dims, accumulate(depths), strict=True):
+        sizes[f"blocks.{blocks - 1}.mlp.fc1.weight"] = (int(dim * net["mlp_ratio"]), dim)
     if net["stem"] == "patch":
-        sizes["patch_embed.proj.weight"] = (net["dim"], net["in_channels"], side, side)
+        sizes["patch_embed.proj.weight"] = (dims[0], net["in_channels"], side, side)
     for name, size in sizes.items():
         if f"net.{name}" not in weights or weights[f"net.{name}"].shape != size:
             return f"its settings say that {name} is {' x '.join(map(str, size))}, and its weights do not"

@@ -1,5 +1,6 @@
 """What was trained, on which data and how, in words: for the report and for the model card."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("classes", f"{len(run.results.classes)}: {', '.join(run.results.classes)}"),
         (
             "net",
-            f"GFNet, {parameters:,} parameters: dim {settings['model.dim']}, depth {settings['model.depth']}, patches "
-            f"of {settings['model.patch_size']} pixels, filters {settings['model.filter_size']}, dropout "
+            f"{settings.get('model.variant') or 'GFNet'}, {parameters:,} parameters: "
+            f"dim {_numbers(settings['model.dim'])}, depth {_numbers(settings['model.depth'])}, patches of "
+            f"{settings['model.patch_size']} pixels, filters {settings['model.filter_size']}, dropout "
             f"{settings['model.dropout']}, drop path {settings['model.drop_path']}",
         ),
         (
@@ -69,6 +71,10 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("made with", f"{versions}; commit {session.get('commit') or 'not known'}" if session else "not known"),
         ("hardware", f"{session.get('devices')}; {session.get('cpu')}" if session else "not known"),
     ]
+
+
+def _numbers(value: int | Sequence[int]) -> str:
+    return str(value if isinstance(value, int) else list(value))
 
 
 def _start(settings: dict[str, Any]) -> str:

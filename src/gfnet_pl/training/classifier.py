@@ -23,7 +23,7 @@ from gfnet_pl.data.batches import Batch
 from gfnet_pl.data.datamodule import ImageDataModule
 from gfnet_pl.data.splits import TESTED
 from gfnet_pl.errors import UserError, check_range
-from gfnet_pl.model.arguments import check_arguments
+from gfnet_pl.model.arguments import Variant, check_arguments, per_stage, with_variant
 from gfnet_pl.model.gfnet import GFNet
 from gfnet_pl.model.pretrained import check_pretrained, start_from
 from gfnet_pl.training.checkpoint_files import refuse_bad_weights
@@ -114,6 +114,8 @@ class GFNetClassifier(LightningModule):
         sam_rho: Radius of sharpness-aware minimization, see `SharpnessAwareAdamW`, for few pictures; twice the time.
             0: without it.
         classes: Class names in the order of the logits; default: the classes of the data. Checkpoints store them.
+        variant: One of the nets of GFNet's authors by its name: patch_size, dim, depth, mlp_ratio, layer_scale and stem
+            are its. docs/performance.md has their sizes and speeds.
         pretrained: What a new net starts from: small, the weights that come with the package, or a file of those that
             GFNet's authors published. See `pretrained.load_authors_weights` for what is adapted.
         freeze: Keep patch embedding, position embedding and this many of the first blocks as they are, see
@@ -134,12 +136,17 @@ class GFNetClassifier(LightningModule):
         warmup_epochs: float = 5.0,
         sam_rho: float = 0.0,
         classes: list[str] | None = None,
+        variant: Variant | None = None,
         pretrained: str | None = None,
         freeze: int = 0,
         compile: bool = False,
         **net: Any,  # noqa: ANN401  (jsonargparse reads GFNet's own signature)
     ) -> None:
         super().__init__()
+        try:
+            net.update(with_variant(variant, net))
+        except ValueError as error:
+            raise UserError(f"model.{error}") from None
         self.save_hyperparameters(logger=False)
         self.lr, self.weight_decay, self.warmup_epochs = lr, weight_decay, warmup_epochs
         self.sam_rho = sam_rho
@@ -171,7 +178,9 @@ class GFNetClassifier(LightningModule):
             check_pretrained(self.pretrained, arguments.arguments)
         try:
             check_arguments(*arguments.arguments.values())
-            check_range("freeze", self.freezes, least=0, most=arguments.arguments["depth"], error=ValueError)
+            check_range(
+                "freeze", self.freezes, least=0, most=sum(per_stage(arguments.arguments["depth"])), error=ValueError
+            )
         except ValueError as error:
             raise UserError(f"model.{error}") from None
 

@@ -49,7 +49,7 @@ from gfnet_pl.training.precision import choose_precision
 from gfnet_pl.training.progress import Progress
 from gfnet_pl.training.run_logger import RunLogger, telling
 from gfnet_pl.training.run_record import RunRecord, config_text
-from gfnet_pl.training.settings import check_said, check_types, settle, take_emphasis
+from gfnet_pl.training.settings import check_said, check_types, settle, take_emphasis, take_variant
 from gfnet_pl.training.stopping import Stop, Stopped, is_started_by_lightning
 from gfnet_pl.training.warm_start import (
     give_body,
@@ -196,6 +196,7 @@ class GFNetCLI(LightningCLI):
             said = dict(explicit.items()) if explicit else {}
             check_said(said)
             emphasised = take_emphasis(said)
+            of_variant = take_variant(said)
             self.checkpoint = _start_from(said.get("ckpt_path"), subcommand)
             taken: dict[str, Any] = {}
             if self.checkpoint:
@@ -210,6 +211,7 @@ class GFNetCLI(LightningCLI):
                 found = survey(said["data.root"], said.get("data.classes"), said.get("data.group_by"))
                 self.plan = make_plan(found, (kept_in_plan(self.checkpoint) if self.checkpoint else {}) | said)
                 subparser.set_defaults({key: value for key, value in self.plan.settings.items() if key in known})
+            subparser.set_defaults(of_variant)
             if not self.checkpoint:
                 self.stage = said.get("stage") or (AUTO if self.plan else self.stage)
             self.config = parser.parse_args(words)

@@ -40,10 +40,8 @@ def in_parts(batch: Batch, numbers: int, device: torch.device) -> list[Batch]:
 
 def largest_activation(net: GFNet) -> int:
     """How many numbers the largest activation of one image has: the hidden activation of an MLP."""
-    height, width = net.map_size
-    block: Any = net.blocks[0]  # a ModuleList does not know the type of what it holds
-    hidden, dim = block.mlp.fc1.weight.shape
-    return int(height * width * max(hidden, dim))
+    blocks: Any = net.blocks  # a ModuleList does not know the type of what it holds
+    return max(int(math.prod(block.filter.map_size) * max(block.mlp.fc1.weight.shape)) for block in blocks)
 
 
 def mean_loss(loss_of: Callable[[Batch], Tensor], parts: list[Batch], parameters: Iterable[nn.Parameter]) -> Tensor:

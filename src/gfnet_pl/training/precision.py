@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from gfnet_pl.model.arguments import per_stage
+
 FLOAT32, BF16 = "32-true", "bf16-mixed"  # Lightning's names
 
 _TOKENS = 512  # of the products: enough to be as fast as a batch's, few enough for a CPU that emulates bf16
@@ -49,7 +51,8 @@ def choose_precision(config: Any) -> str:  # noqa: ANN401  (a namespace of jsona
     )
     if trainer["precision"] is not None or not on_cpu:
         return ""
-    rates = product_rates(model["dim"], int(model["dim"] * model["mlp_ratio"]))
+    dim = max(per_stage(model["dim"]), default=1)  # it has not been checked yet
+    rates = product_rates(dim, int(dim * model["mlp_ratio"]))
     trainer["precision"] = rates.faster
     return (
         f"precision: {rates.faster}; a core here does {rates.float32 / 1e9:.3g} GFLOP/s in float32, "

@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from gfnet_pl.errors import LARGEST_SEED, UserError, check_range
+from gfnet_pl.model.arguments import VARIANTS, with_variant
 from gfnet_pl.run.checkpoint import Checkpoint
 from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder
@@ -46,6 +47,23 @@ def take_emphasis(said: dict[str, Any]) -> bool:
         raise UserError("emphasis_from and data.class_emphasis say the same thing in two ways: drop one")
     said["data.class_emphasis"] = confusion_emphasis(RunFolder(Path(run)))
     return True
+
+
+def take_variant(said: dict[str, Any]) -> dict[str, Any]:
+    """Adds to `said` the settings that follow from `model.variant`, and returns these.
+
+    Raises:
+        UserError: Another setting in `said` contradicts them.
+    """
+    variant = said.get("model.variant")
+    own = {key.removeprefix("model."): value for key, value in said.items() if key.startswith("model.")}
+    try:
+        settled = with_variant(variant, own)
+    except ValueError as error:
+        raise UserError(f"model.{error}") from None
+    of_variant = {f"model.{name}": settled[name] for name in (VARIANTS[variant] if variant else ())}
+    said.update(of_variant)
+    return of_variant
 
 
 def check_types(

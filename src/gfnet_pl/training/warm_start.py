@@ -41,6 +41,7 @@ _OF_THE_DATA = (
 )  # of no use for other classes
 _KEPT = {
     "model.stem": "patch",
+    "model.layer_scale": None,
     "model.shifted_views": False,
     "model.mirrored_views": False,
     "data.colour": False,
