@@ -3,7 +3,7 @@
     python benchmarks/recipes.py base quick robust --data root=hand-signs-v2
     python benchmarks/recipes.py base quick robust --data root=hand-signs-v2 --smoothing 0.1 --seeds 1 2 3
     python benchmarks/recipes.py base quick robust --data root=hand-signs-v2 --augment mixup=0.2
-    python benchmarks/recipes.py base fashion-mnist --data root=DIR --stages 64 2 128 3 --epochs 45
+    python benchmarks/recipes.py base fashion-mnist --data root=DIR --model 'dim=[64, 128]' 'depth=[2, 3]' --epochs 45
 
 The names are files of configs/, the second laid over the first. A bare loop with their net, data, order, augmentation
 and schedule: all pictures are on the device, a GPU runs a training step as one CUDA graph, and an epoch's last, smaller
@@ -31,7 +31,6 @@ from gfnet_pl import GFNet, ImageDataModule
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import channels_first
 from gfnet_pl.evaluation.calibration import FEWEST_TO_FIT, Calibration, judged_by_others
-from gfnet_pl.model.gfnet import Block
 from gfnet_pl.training.schedule import warmup_cosine
 from gfnet_pl.training.sharpness import SharpnessAwareAdamW
 
@@ -50,39 +49,6 @@ def stem(layers: list[str], in_channels: int, dim: int) -> nn.Sequential:
         found += [nn.Conv2d(in_channels, out, 3, stride=stride, padding=1), nn.BatchNorm2d(out), nn.GELU()]
         in_channels = out
     return nn.Sequential(*found, nn.Conv2d(in_channels, dim, 1))
-
-
-class Stages(GFNet):
-    """Two stages, the second with more channels on a quarter of the tokens, as the authors' hierarchical form."""
-
-    def __init__(self, dim: int, depth: int, second_dim: int, second_depth: int, **net: Any) -> None:
-        drop_path, classes = net.pop("drop_path"), net.pop("num_classes")
-        super().__init__(dim=dim, depth=depth, drop_path=0.0, num_classes=classes, **net)
-        height, width = self.map_size
-        whole = depth + second_depth
-        for index, block in enumerate(self.blocks):
-            block.drop_path.p = drop_path * index / (whole - 1)
-        ratio, dropout = net.get("mlp_ratio", 4), net.get("dropout", 0.0)
-        self.down = nn.Conv2d(dim, second_dim, 2, stride=2)
-        self.second = nn.ModuleList(
-            Block(second_dim, (height // 2, width // 2), "full", ratio, dropout, drop_path * index / (whole - 1))
-            for index in range(depth, whole)
-        )
-        self.norm, self.head = nn.LayerNorm(second_dim, eps=1e-6), nn.Linear(second_dim, classes)
-        for module in (*self.second.modules(), self.head):
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-
-    def _of_one_view(self, x: Tensor) -> Tensor:
-        x = self.patch_embed(x)
-        x = self.pos_drop(x + self.pos_embed.to(x.dtype))
-        for block in self.blocks:
-            x = block(x)
-        x = self.down(x.transpose(1, 2).unflatten(2, self.map_size)).flatten(2).transpose(1, 2).contiguous()
-        for block in self.second:
-            x = block(x)
-        return self.norm(x).mean(dim=1)
 
 
 # --- changes of a batch that the product does not have
@@ -149,13 +115,7 @@ class Training:
         self.sets = Sets(self.data, device)
         self.values, self.device = values, device
         model["num_classes"] = len(self.data.classes)
-        if values.stages:
-            dim, depth, second_dim, second_depth = values.stages
-            shape = dict(model, patch_size=model.get("patch_size", 8) // 2)
-            shape |= {"dim": dim, "depth": depth, "second_dim": second_dim, "second_depth": second_depth}
-            self.net: GFNet = Stages(**shape)
-        else:
-            self.net = GFNet(**model)
+        self.net = GFNet(**model)
         if values.stem:
             self.net.patch_embed.proj = stem(values.stem, len(self.net.mean), self.net.pos_embed.shape[2])
         self.net.set_normalisation(*self.data.normalisation())
@@ -379,7 +339,6 @@ def main() -> None:
     parser.add_argument("--constant", type=float, default=0.0, help="last share at a constant rate, weights averaged")
     parser.add_argument("--perspective", type=float, default=0.0)
     parser.add_argument("--amplitude", type=float, default=0.0, help="share of pictures with mixed amplitudes")
-    parser.add_argument("--stages", type=int, nargs=4, metavar=("DIM", "DEPTH", "DIM2", "DEPTH2"))
     parser.add_argument(
         "--stem", nargs="+", metavar="CHANNELS[/STRIDE]", help="other convolutions of 3 x 3 in the stem"
     )
