@@ -21,7 +21,8 @@ STAGES = ["--model.dim=[8, 16]", "--model.depth=[1, 2]", "--model.layer_scale=0.
 ONE_EPOCH = [*QUIET, "--trainer.max_epochs=1"]
 
 
-def test_a_net_in_stages_is_trained_resumed_polished_scored_explained_and_exported(tiny, caplog):
+def test_a_net_in_stages_is_trained_resumed_polished_scored_explained_and_exported(tiny, monkeypatch):
+    monkeypatch.setattr("gfnet_pl.export.export.SECONDS", 0.01)  # of each way to run it
     assert main([*tiny, *STAGES, *ONE_EPOCH]) == 0
     assert main(["fit", "--ckpt_path=last.ckpt", "--trainer.max_epochs=2", *QUIET]) == 0
     assert main(["fit", "--config=polish.yaml", "--ckpt_path=last.ckpt", "--model.freeze=2", *ONE_EPOCH]) == 0
