@@ -6,6 +6,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -431,6 +432,23 @@ def test_a_left_hand_is_seen_in_a_mirror_by_the_page_as_by_python(browser, file,
         "5 of 5 signs shown, 5 pictures. Your hand is more familiar in a mirror"
     )
     assert agrees("L", 8)
+    assert page.said == []
+    page.close()
+
+
+def test_a_net_that_looks_in_the_mirror_by_itself_is_left_to_it(browser, exported, tmp_path):
+    described, model, vectors, _ = exported
+    (tmp_path / "index.html").write_text(render(replace(described, mirrored_views=True), model, vectors), "utf-8")
+    page = opened(browser, tmp_path / "index.html")
+    for label in LETTERS:
+        upload(
+            page, (f"{label}.png", png(np.ascontiguousarray(drawing.render(label, signer=SIGNER, frame=0)[:, ::-1])))
+        )
+        page.locator("#sign").select_option(label)
+        page.get_by_role("button", name="Learn this one").click()
+        expect(page.locator("#taught")).to_contain_text(f"{1 + LETTERS.index(label)} of 5 signs")
+    expect(page.locator("#taught")).not_to_contain_text("mirror")
+    assert page.evaluate("JSON.parse(Object.values(localStorage)[0]).gain") == 0
     assert page.said == []
     page.close()
 

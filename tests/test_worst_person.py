@@ -36,9 +36,13 @@ def test_the_net_sees_the_mirror_images_of_the_pictures_that_are_asked_for():
     pixels = np.random.default_rng(0).integers(0, 256, (130, 16, 16), dtype=np.uint8)
     asked = np.arange(0, 130)[::-1]  # more than the net sees at once
     calibration = Calibration(1.5, familiarity=Familiarity.fit(np.eye(3, 8), np.arange(3)))
-    shares, features, distances = in_mirror(net, lambda places: pixels[places], calibration)(asked)
+    saying = in_mirror(net, lambda places: pixels[places], calibration)
+    assert saying is not None
+    shares, features, distances = saying(asked)
     np.testing.assert_allclose(distances, calibration.familiarity.distances(features), atol=1e-5)
     with torch.inference_mode():
         mirrored = torch.from_numpy(np.flip(pixels, 2)[asked].copy())[:, None]
         np.testing.assert_allclose(features, net.features(mirrored).numpy(), atol=1e-5)
         np.testing.assert_allclose(shares, probabilities(net(mirrored).numpy(), 1.5), atol=1e-5)
+    net.mirrored_views = True
+    assert in_mirror(net, lambda places: pixels[places], calibration) is None  # it looks in the mirror by itself

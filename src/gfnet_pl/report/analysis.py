@@ -208,12 +208,17 @@ def _of_pictures(run: Run, net: GFNet) -> OfPictures | Missing:
         worst=_worst(net, run.results, images),
         doubts=doubts(run, net, found),
         worst_person=worst_of(run.results, net, found, images, mirrored, _surest(run.results, wrong)),
-        enrolled=curve_of(run.results, None if net.mirrored_views else mirrored),
+        enrolled=curve_of(run.results, mirrored),
     )
 
 
-def in_mirror(net: GFNet, images: Pixels, calibration: Calibration) -> InMirror:
-    """What the net says of the mirror images of pictures, for those that are asked for."""
+def in_mirror(net: GFNet, images: Pixels, calibration: Calibration) -> InMirror | None:
+    """What the net says of the mirror images of pictures, for those that are asked for.
+
+    None if it looks at each picture in a mirror by itself (`mirrored_views`): then nobody need be put in one.
+    """
+    if net.mirrored_views:
+        return None
 
     def outputs(places: Ints) -> Seen:
         mirrored = channels_first(torch.from_numpy(mirror_images(images(places))))

@@ -101,7 +101,7 @@ def worst_of(
     net: GFNet,
     found: Collection,
     images: Callable[[npt.ArrayLike], Images],
-    in_mirror: InMirror,
+    in_mirror: InMirror | None,
     errors: Sequence[int],
 ) -> WorstPerson | None:
     """The worst person of the trusted set; None where nobody is known to be.
@@ -111,7 +111,7 @@ def worst_of(
         net: Its net.
         found: Its pictures, with those of training.
         images: Gives the pictures at positions in `Results.everything`.
-        in_mirror: What the net says of their mirror images.
+        in_mirror: What the net says of their mirror images; None if it looks in the mirror by itself.
         errors: Positions of errors there, in the order in which they are to be shown.
     """
     name, everything = results.trusted, results.everything
@@ -120,7 +120,10 @@ def worst_of(
     who, _ = worst
     of_worst = [p for p, each in enumerate(everything.pictures) if each.group == who and each.split == name]
     some = np.array(of_worst)[np.linspace(0, len(of_worst) - 1, min(len(of_worst), _MOST_MIRRORED)).astype(int)]
-    turned = better_in_mirror(everything.predictions[some], in_mirror(some).shares.argmax(1), everything.labels[some])
+    turned = None
+    if in_mirror:
+        mirrored = in_mirror(some).shares.argmax(1)
+        turned = better_in_mirror(everything.predictions[some], mirrored, everything.labels[some])
     mine = [place for place in errors if place in of_worst][:_SHOWN]
     pairs = [(results.classes[everything.labels[p]], results.classes[everything.predictions[p]]) for p in mine]
     chosen = _sample(found, {label for pair in pairs for label in pair})
