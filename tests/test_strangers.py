@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -90,12 +91,41 @@ def test_a_module_that_the_user_names_is_imported(workplace, monkeypatch, capsys
     [
         *(("dim", 4096), ("depth", 1000), ("depth", 10**9), ("image_size", 20_000), ("classes", list("abcd"))),
         *(("mlp_ratio", 1000.0), ("patch_size", 0), ("dim", "16"), ("classes", [1, 2, 3]), ("classes", "abc")),
+        *(("stem", "conv"), ("dim", (16, 65_536)), ("filter_size", (3, 3))),
     ],
 )
 def test_a_checkpoint_takes_no_more_memory_than_its_file(theirs, key, value):
     theirs["hyper_parameters"][key] = value
     torch.save(theirs, LAST)
     with pytest.raises(UserError, match=r"contradicts itself|no checkpoint of a GFNetClassifier"):
+        Checkpoint.load(LAST)
+
+
+WIDE = 65_536
+
+
+@pytest.mark.parametrize(
+    ("net", "missing"),
+    [
+        ({"stem": "conv", "image_size": 4, "dim": WIDE}, "patch_embed.proj.6.weight"),
+        ({"stem": "double_conv", "image_size": 4, "dim": WIDE}, "patch_embed.proj.12.weight"),
+        ({"image_size": 8, "dim": (WIDE, WIDE), "depth": (1, 1)}, "blocks.1.down.proj.weight"),
+        ({"image_size": 8, "dim": WIDE, "depth": 1000}, "blocks.1.filter.complex_weight"),
+    ],
+)
+def test_no_weight_of_a_small_checkpoint_is_made_large_by_its_settings(theirs, net, missing):
+    theirs["hyper_parameters"] |= {"patch_size": 4, "stem": "patch", "depth": 1, "mlp_ratio": 1 / WIDE} | net
+    side = net["image_size"] // 4
+    shapes = {
+        "patch_embed.proj.weight": (WIDE, 1, 4, 4),
+        "pos_embed": (1, side * side, WIDE),
+        "head.weight": (len(theirs["hyper_parameters"]["classes"]), WIDE),
+        "blocks.0.filter.complex_weight": (side, side // 2 + 1, WIDE, 2),
+        "blocks.0.mlp.fc1.weight": (1, WIDE),
+    }
+    theirs["state_dict"] = {f"net.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    torch.save(theirs, LAST)
+    with pytest.raises(UserError, match=f"contradicts itself: its settings say that {re.escape(missing)} is"):
         Checkpoint.load(LAST)
 
 

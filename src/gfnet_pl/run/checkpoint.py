@@ -14,7 +14,6 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.files import sha256
 from gfnet_pl.model.arguments import check_arguments, per_stage
 from gfnet_pl.model.gfnet import GFNet
+from gfnet_pl.model.global_filter import stored_size
 from gfnet_pl.run.folder import LAST, PREVIOUS, RunFolder, run_of
 
 log = logging.getLogger(__name__)
@@ -231,21 +231,32 @@ def _misfit(checkpoint: Checkpoint) -> str | None:
         check_arguments(*found.arguments.values())
     except (TypeError, ValueError) as error:
         return f"model.{one_line(error)}"
-    net = found.arguments
-    canvas, side = checkpoint.canvas, net["patch_size"]
-    dims, depths = per_stage(net["dim"]), per_stage(net["depth"])
-    sizes = {
-        "pos_embed": (1, canvas.height // side * (canvas.width // side), dims[0]),
-        "head.weight": (len(checkpoint.classes), dims[-1]),
-    }
-    for dim, blocks in zip(dims, accumulate(depths), strict=True):
-        sizes[f"blocks.{blocks - 1}.mlp.fc1.weight"] = (int(dim * net["mlp_ratio"]), dim)
-    if net["stem"] == "patch":
-        sizes["patch_embed.proj.weight"] = (dims[0], net["in_channels"], side, side)
-    for name, size in sizes.items():
+    for name, size in _large_weights(found.arguments, checkpoint.canvas):
         if f"net.{name}" not in weights or weights[f"net.{name}"].shape != size:
             return f"its settings say that {name} is {' x '.join(map(str, size))}, and its weights do not"
     return None
+
+
+def _large_weights(net: dict[str, Any], canvas: Canvas) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and sizes of weights of a net with these arguments: no other one is much larger than these."""
+    side, dims, depths = net["patch_size"], per_stage(net["dim"]), per_stage(net["depth"])
+    rows, columns = canvas.height // side, canvas.width // side
+    if net["stem"] == "patch":
+        yield "patch_embed.proj.weight", (dims[0], net["in_channels"], side, side)
+    else:
+        last = 3 * (side.bit_length() - 1) * (2 if net["stem"] == "double_conv" else 1)
+        yield f"patch_embed.proj.{last}.weight", (dims[0], dims[0], 1, 1)
+    yield "pos_embed", (1, rows * columns, dims[0])
+    yield "head.weight", (net["num_classes"], dims[-1])
+    first = 0
+    for stage, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
+        if stage:
+            yield f"blocks.{first}.down.proj.weight", (dim, dims[stage - 1], 2, 2)
+        of_filter = stored_size((rows >> stage, columns >> stage), net["filter_size"])
+        for block in range(first, first + depth):
+            yield f"blocks.{block}.filter.complex_weight", (*of_filter, dim, 2)
+            yield f"blocks.{block}.mlp.fc1.weight", (int(dim * net["mlp_ratio"]), dim)
+        first += depth
 
 
 def _dotted(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
