@@ -62,7 +62,8 @@ def test_a_variant_settles_the_shape_and_nothing_else(workplace, capsys):
 def test_a_variant_is_kept_where_the_settings_are_chosen(pictures, workplace, capsys):
     shown = printed(capsys, str(pictures), "--model.variant=gfnet-h-ti", "--model.image_size=32")["model"]
     assert (shown["dim"], shown["patch_size"], shown["stem"]) == ([64, 128, 256, 512], 4, "patch")
-    assert shown["pretrained"] is None
+    assert printed(capsys, str(pictures), "--model.variant=gfnet-h-ti")["model"]["image_size"] == 32
+    assert (shown["pretrained"], shown["lr"]) == (None, 1e-3)  # as for the study's net, not a small one's 5e-3
 
 
 @pytest.mark.parametrize(

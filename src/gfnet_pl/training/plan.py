@@ -6,7 +6,7 @@ kept. The plan is written into the run as a config, to be edited and run again.
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 
 from gfnet_pl.data.survey import Survey
 from gfnet_pl.files import settings_text
+from gfnet_pl.model.arguments import per_stage
 from gfnet_pl.model.pretrained import SMALL, comes_with_weights
 
 AUTO = "auto"  # of a run whose settings were planned
@@ -118,7 +119,7 @@ def make_plan(found: Survey, said: Mapping[str, Any]) -> Plan:
 
 def _net(images: dict[str, Any], said: Mapping[str, Any], *, large: bool) -> dict[str, Any]:
     """The net's settings; a small net starts from the weights that come with the package, if they fit."""
-    if large or said.get("model.pretrained", SMALL) not in (None, SMALL):
+    if large or said.get("model.variant") or said.get("model.pretrained", SMALL) not in (None, SMALL):
         return _STUDYS_NET
     net = _SMALL_NET | ({} if images["patch_size"] in (2, 4, 8, 16) else {"stem": "patch"})
     own = {key.removeprefix("model."): value for key, value in said.items() if key.startswith("model.")}
@@ -147,7 +148,8 @@ def _images(found: Survey, said: Mapping[str, Any]) -> dict[str, Any]:
         sides = asked if isinstance(asked, tuple | list) else [asked]
         patch = next((p for p in (patch, 8, 7, 6, 5, 4, 3, 2) if not any(each % p for each in sides)), 1)
     patch = said.get("model.patch_size", patch)
-    return {"image_size": said.get("model.image_size", chosen), "patch_size": patch}
+    coarsest = max(1, patch * 2 ** (len(per_stage(said.get("model.dim", 1))) - 1))  # each further stage halves the map
+    return {"image_size": said.get("model.image_size", -(-chosen // coarsest) * coarsest), "patch_size": patch}
 
 
 def _kept_out(found: Survey, *, group_by: str | None, folds: int | None) -> dict[str, Any]:
@@ -187,7 +189,7 @@ def _reasons(found: Survey, settings: Mapping[str, Any], *, training: int, gpu: 
     return [
         f"{found.pictures:,} training pictures in {len(counts)} classes ({each} each), {found.side} pixels, "
         f"{'colour tells' if found.colour else 'grey'}, {f'{found.groups} groups' if found.groups else 'no groups'}",
-        f"net: {settings['model.dim']} channels, {settings['model.depth']} blocks; "
+        f"net: {_numbers(settings['model.dim'])} channels, {_numbers(settings['model.depth'])} blocks; "
         f"pictures become {side}{shape}, in patches of {settings['model.patch_size']}",
         f"training: {epochs} epochs of {-(-drawn // batch):,} steps of {batch}, each picture "
         f"{epochs * drawn / training:,.0f} times, on {'the GPU' if gpu else 'the CPU'}"
@@ -198,6 +200,10 @@ def _reasons(found: Survey, settings: Mapping[str, Any], *, training: int, gpu: 
         _kept_words(found, settings),
         *([_OTHER_TOOL] if counts[len(counts) // 2] < _FEW_PER_CLASS else []),
     ]
+
+
+def _numbers(value: int | Sequence[int]) -> str:
+    return ", ".join(map(str, per_stage(value)))
 
 
 def _kept_words(found: Survey, settings: Mapping[str, Any]) -> str:
