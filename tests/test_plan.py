@@ -82,11 +82,14 @@ def test_a_small_net_starts_from_the_weights_of_the_package_where_they_fit():
     assert usual["model.lr"] < planned(found(), **{"model.pretrained": None})["model.lr"]
     assert planned(found(), **{"model.lr": 0.01})["model.lr"] == 0.01
     assert planned(found(), **{"model.pretrained": "gfnet-xs.pth"})["model.dim"] == 256  # of the authors
-    assert (
-        planned(found(side=48), **{"model.dim": (8, 16, 32, 64), "model.depth": (1, 1, 1, 1)})["model.image_size"] == 64
-    )
     for key, value in (("model.dim", 32), ("model.stem", "patch"), ("model.patch_size", 2)):
         assert not planned(found(), **{key: value}).get("model.pretrained")
+
+
+def test_pictures_become_as_large_as_all_stages_of_a_net_need():
+    four = {"model.dim": (8, 16, 32, 64), "model.depth": (1, 1, 1, 1)}
+    assert planned(found(side=48))["model.image_size"] == 48
+    assert planned(found(side=48), **four)["model.image_size"] == 64
 
 
 def test_steps_are_sharpness_aware_where_few_pictures_are_drawn_often():
