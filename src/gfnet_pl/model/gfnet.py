@@ -81,9 +81,8 @@ class Downsample(nn.Module):
         self.proj = nn.Conv2d(dim, out_dim, kernel_size=2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens: Tensor = self.proj(
-            x.transpose(1, 2).reshape(*x.shape[::2], *self.map_size)
-        )  # (B, out_dim, H / 2, W / 2)
+        grid = x.transpose(1, 2).reshape(*x.shape[::2], *self.map_size)  # (B, C, H, W)
+        tokens: Tensor = self.proj(grid)
         return tokens.flatten(2).transpose(1, 2).contiguous()
 
 

@@ -148,7 +148,8 @@ def _images(found: Survey, said: Mapping[str, Any]) -> dict[str, Any]:
         sides = asked if isinstance(asked, tuple | list) else [asked]
         patch = next((p for p in (patch, 8, 7, 6, 5, 4, 3, 2) if not any(each % p for each in sides)), 1)
     patch = said.get("model.patch_size", patch)
-    coarsest = max(1, patch * 2 ** (len(per_stage(said.get("model.dim", 1))) - 1))  # each further stage halves the map
+    further = max(0, len(per_stage(said.get("model.dim", 1))) - 1)  # stages: each halves the map
+    coarsest = max(1, patch << further)
     return {"image_size": said.get("model.image_size", -(-chosen // coarsest) * coarsest), "patch_size": patch}
 
 
