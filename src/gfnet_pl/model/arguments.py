@@ -65,6 +65,12 @@ def per_stage(number: int | Sequence[int]) -> tuple[int, ...]:
     return (number,) if isinstance(number, int) else tuple(number)
 
 
+def in_words(number: int | Sequence[int]) -> str:
+    """A number of each stage as an option would have it: 96, or [64, 128]."""
+    numbers = per_stage(number)
+    return str(numbers[0] if len(numbers) == 1 else list(numbers))
+
+
 def check_arguments(
     image_size: int | tuple[int, int],
     patch_size: int,

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gfnet_pl.errors import UserError, one_line
-from gfnet_pl.model.arguments import VARIANTS, per_stage
+from gfnet_pl.model.arguments import VARIANTS, in_words, per_stage
 from gfnet_pl.model.gfnet import GFNet
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def load_authors_weights(model: GFNet, state_dict: Mapping[str, Tensor]) -> None
     old_map = _check_shapes(state_dict, own)
 
     loaded = {name: state_dict[name].detach().to(own[name]) for name in own}
-    taken = [f"{len(model.blocks)} blocks of dim {_in_words(_dims(own))}"]
+    taken = [f"{len(model.blocks)} blocks of dim {in_words(_dims(own))}"]
     if model.patch_embed.proj.in_channels == 1:
         loaded["patch_embed.proj.weight"] = loaded["patch_embed.proj.weight"].sum(dim=1, keepdim=True)
         taken.append("colours summed to grey")
@@ -169,7 +169,7 @@ def _check_names(state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> No
     for name, theirs, ours in (("dim", dims, _dims(own)), ("depth", depths, _depths(own))):
         if theirs != ours:
             raise UserError(
-                f"model.pretrained: the weights have {name} {_in_words(theirs)}, the net has {_in_words(ours)}: "
+                f"model.pretrained: the weights have {name} {in_words(theirs)}, the net has {in_words(ours)}: "
                 f"{_advice(dims, depths)}"
             )
     for name in sorted(own.keys() ^ state_dict.keys()):
@@ -214,15 +214,11 @@ def _depths(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
     return tuple(after - before for before, after in pairwise([*_stages(state_dict), blocks]))
 
 
-def _in_words(numbers: tuple[int, ...]) -> str:
-    return str(numbers[0] if len(numbers) == 1 else list(numbers))
-
-
 def _advice(dims: tuple[int, ...], depths: tuple[int, ...]) -> str:
     for variant, arguments in VARIANTS.items():
         if (per_stage(arguments["dim"]), per_stage(arguments["depth"])) == (dims, depths):
             return f"give --model.variant {variant}"
-    return f"build it with dim={_in_words(dims)}, depth={_in_words(depths)}"
+    return f"build it with dim={in_words(dims)}, depth={in_words(depths)}"
 
 
 def _check_shapes(state_dict: Mapping[str, Tensor], own: dict[str, Tensor]) -> tuple[int, int]:

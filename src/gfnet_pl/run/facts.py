@@ -1,9 +1,9 @@
 """What was trained, on which data and how, in words: for the report and for the model card."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gfnet_pl.model.arguments import in_words
 from gfnet_pl.model.pretrained import SMALL
 from gfnet_pl.run.folder import BEST, LAST
 from gfnet_pl.run.run import Run
@@ -51,7 +51,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         (
             "net",
             f"{settings.get('model.variant') or 'GFNet'}, {parameters:,} parameters: "
-            f"dim {_numbers(settings['model.dim'])}, depth {_numbers(settings['model.depth'])}, patches of "
+            f"dim {in_words(settings['model.dim'])}, depth {in_words(settings['model.depth'])}, patches of "
             f"{settings['model.patch_size']} pixels, filters {settings['model.filter_size']}, dropout "
             f"{settings['model.dropout']}, drop path {settings['model.drop_path']}",
         ),
@@ -71,10 +71,6 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("made with", f"{versions}; commit {session.get('commit') or 'not known'}" if session else "not known"),
         ("hardware", f"{session.get('devices')}; {session.get('cpu')}" if session else "not known"),
     ]
-
-
-def _numbers(value: int | Sequence[int]) -> str:
-    return str(value if isinstance(value, int) else list(value))
 
 
 def _start(settings: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ kept. The plan is written into the run as a config, to be edited and run again.
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 
 from gfnet_pl.data.survey import Survey
 from gfnet_pl.files import settings_text
-from gfnet_pl.model.arguments import per_stage
+from gfnet_pl.model.arguments import in_words, per_stage
 from gfnet_pl.model.pretrained import SMALL, comes_with_weights
 
 AUTO = "auto"  # of a run whose settings were planned
@@ -190,7 +190,7 @@ def _reasons(found: Survey, settings: Mapping[str, Any], *, training: int, gpu: 
     return [
         f"{found.pictures:,} training pictures in {len(counts)} classes ({each} each), {found.side} pixels, "
         f"{'colour tells' if found.colour else 'grey'}, {f'{found.groups} groups' if found.groups else 'no groups'}",
-        f"net: {_numbers(settings['model.dim'])} channels, {_numbers(settings['model.depth'])} blocks; "
+        f"net: {in_words(settings['model.dim'])} channels, {in_words(settings['model.depth'])} blocks; "
         f"pictures become {side}{shape}, in patches of {settings['model.patch_size']}",
         f"training: {epochs} epochs of {-(-drawn // batch):,} steps of {batch}, each picture "
         f"{epochs * drawn / training:,.0f} times, on {'the GPU' if gpu else 'the CPU'}"
@@ -201,10 +201,6 @@ def _reasons(found: Survey, settings: Mapping[str, Any], *, training: int, gpu: 
         _kept_words(found, settings),
         *([_OTHER_TOOL] if counts[len(counts) // 2] < _FEW_PER_CLASS else []),
     ]
-
-
-def _numbers(value: int | Sequence[int]) -> str:
-    return ", ".join(map(str, per_stage(value)))
 
 
 def _kept_words(found: Survey, settings: Mapping[str, Any]) -> str:
