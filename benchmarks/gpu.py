@@ -11,6 +11,7 @@ during a step (on a CPU: resident memory).
 
 import argparse
 import copy
+import os
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -105,6 +106,34 @@ def from_cache(net: nn.Module, batch_size: int, rounds: int, images: int) -> str
     return markdown(["decoded pictures", "images/s with augmentation, bf16"], rows)
 
 
+def switched(net: nn.Module, batch_size: int, rounds: int) -> str:
+    """Training steps in TF32 with cuDNN's search for the fastest convolution, and without what can differ by run."""
+    # PyTorch asks for it, and so does Lightning: products on several streams would otherwise share memory.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    step = Step(net, batch_size, bf16=False)
+    jobs = {}
+    for name, search, deterministic in (
+        ("as in `gfnet fit`: cuDNN searches", True, False),
+        ("cuDNN does not search", False, False),
+        ("`--trainer.deterministic true`", False, True),
+    ):
+
+        def run(search: bool = search, deterministic: bool = deterministic) -> None:
+            torch.backends.cudnn.benchmark = search
+            torch.use_deterministic_algorithms(deterministic)
+            step()
+
+        jobs[name] = run
+    with matmul_precision(tf32=True):
+        took = in_turn(jobs, rounds, warm_up=2)
+    torch.use_deterministic_algorithms(False)
+    rows = [
+        [name, f"{number(batch_size / statistics.median(times))} ± {100 * spread(times):.0f} %"]
+        for name, times in took.items()
+    ]
+    return markdown(["TF32, not compiled", "images/s"], rows)
+
+
 # Operations and bytes per second, from NVIDIA's data sheet of the 40 GB model.
 A100 = {"bf16": 312e12, "TF32": 156e12, "memory": 1.555e12}
 SOURCE_STUDY = {"images": 223_000, "epochs": 20}
@@ -182,6 +211,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if device == "cpu":
         print("\nTF32: there is none on a CPU")
     print(f"\n{from_cache(ours, options.batch_size, options.rounds, options.images)}", flush=True)
+    print(f"\n{switched(ours, options.batch_size, options.rounds)}", flush=True)
     profiles = {
         f"{NAMES[type(net)]}, {precision(bf16)}": shares(Step(net, options.batch_size, bf16=bf16))
         for net in (plain, ours)

@@ -3,6 +3,7 @@
     python benchmarks/recipes.py base quick robust --data root=hand-signs-v2
     python benchmarks/recipes.py base quick robust --data root=hand-signs-v2 --smoothing 0.1 --seeds 1 2 3
     python benchmarks/recipes.py base quick robust --data root=hand-signs-v2 --augment mixup=0.2
+    python benchmarks/recipes.py base quick robust --data root=hand-signs-v2 --background 0.5
     python benchmarks/recipes.py base fashion-mnist --data root=DIR --model 'dim=[64, 128]' 'depth=[2, 3]' --epochs 45
 
 The names are files of configs/, the second laid over the first. A bare loop with their net, data, order, augmentation
@@ -14,12 +15,15 @@ curve by which the gap between the two largest logits tells right answers from w
 
 import argparse
 import math
+import re
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -31,6 +35,8 @@ from gfnet_pl import GFNet, ImageDataModule
 from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import channels_first
 from gfnet_pl.evaluation.calibration import FEWEST_TO_FIT, Calibration, judged_by_others
+from gfnet_pl.hand_signs import scene
+from gfnet_pl.hand_signs.capsules import FAR, before
 from gfnet_pl.training.schedule import warmup_cosine
 from gfnet_pl.training.sharpness import SharpnessAwareAdamW
 
@@ -85,6 +91,40 @@ def amplitude_mix(probability: float) -> Change:
     return change
 
 
+def hand_mask(path: str) -> np.ndarray:
+    """Which share of each pixel of a picture of hand signs (version 2) is hand or sleeve, in quarters: (96, 96)."""
+    numbers = re.search(r"signer(\d+)_clip(\d+)_frame(\d+)", path)
+    assert numbers, path
+    drawn = np.zeros((192, 192), bool)  # "Nothing" is the wall alone
+
+    def seen(image: np.ndarray, depth: np.ndarray, *others: Any) -> np.ndarray:
+        np.greater(depth, FAR, out=drawn)
+        return before(image, depth, *others)
+
+    number, clip, frame = (int(each) for each in numbers.groups())
+    with patch.object(scene, "before", seen):
+        scene.render(path.split("/")[-2], number=number, clip=clip, frame=frame)
+    return drawn.reshape(96, 2, 96, 2).sum((1, 3), dtype=np.uint8)
+
+
+class Backgrounds:
+    """Training pictures' walls exchanged for those of others, with the masks that the renderer knows."""
+
+    def __init__(self, data: ImageDataModule, images: Tensor, probability: float) -> None:
+        train = [picture for picture in data.pictures if picture.split == "train"]
+        with Pool() as pool:
+            masks = np.stack(pool.map(hand_mask, [picture.path for picture in train], chunksize=64))
+        self.hand = torch.from_numpy(masks)[:, None].to(images.device) / 4
+        alone = [row for row, picture in enumerate(train) if picture.label == "Nothing"]
+        self.walls, self.probability = images[alone], probability
+
+    def __call__(self, images: Tensor, rows: Tensor) -> Tensor:
+        drawn = torch.rand(2, len(images), device=images.device)
+        walls = self.walls[(drawn[0] * len(self.walls)).long()]
+        kept = torch.where((drawn[1] < self.probability)[:, None, None, None], self.hand[rows], 1)
+        return torch.lerp(walls.float(), images.float(), kept).round().to(torch.uint8)
+
+
 # --- a training
 
 
@@ -128,6 +168,8 @@ class Training:
         rate = torch.tensor(self.lr, device=device) if graph else self.lr  # what a graph reads is on the device
         self.optimizer = kind(self.net.parameters(), lr=rate, weight_decay=decay, **options)
         self._plan()
+        images = self.sets.images["train"]
+        self.exchanged = Backgrounds(self.data, images, values.background) if values.background else None
         self.changes = [perspective(values.perspective)] if values.perspective else []
         self.changes += [amplitude_mix(values.amplitude)] if values.amplitude else []
         self.run = self._captured() if graph else self.step
@@ -160,6 +202,8 @@ class Training:
     def step(self) -> None:
         rows, seeds = self.rows[self.at][0], self.seeds[self.at][0]
         images, labels = self.sets.images["train"][rows], self.sets.labels["train"][rows]
+        if self.exchanged:
+            images = self.exchanged(images, rows)
         images, labels = self.data.augment(images, labels, seeds, len(self.data.classes))
         for change in self.changes:
             images, labels = change(images, labels)
@@ -339,6 +383,7 @@ def main() -> None:
     parser.add_argument("--constant", type=float, default=0.0, help="last share at a constant rate, weights averaged")
     parser.add_argument("--perspective", type=float, default=0.0)
     parser.add_argument("--amplitude", type=float, default=0.0, help="share of pictures with mixed amplitudes")
+    parser.add_argument("--background", type=float, default=0.0, help="share of hand signs before another wall")
     parser.add_argument(
         "--stem", nargs="+", metavar="CHANNELS[/STRIDE]", help="other convolutions of 3 x 3 in the stem"
     )

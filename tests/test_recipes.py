@@ -2,9 +2,13 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+
+from gfnet_pl.data.manifest import Picture
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NET = ["image_size=16", "patch_size=4", "dim=16", "depth=2", "warmup_epochs=1"]
@@ -32,6 +36,25 @@ def test_errors_are_known_where_wrong_answers_are_the_less_sure_ones(monkeypatch
     assert errors_known(logits, torch.tensor([1.0, 1, 0, 1])) == 100
     assert errors_known(logits, torch.tensor([0.0, 1, 1, 1])) == 0
     assert errors_known(logits, torch.tensor([1.0, 0, 1, 0])) == 50
+
+
+def test_a_hand_before_another_wall_stays_and_the_wall_does_not(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from recipes import Backgrounds, hand_mask
+
+    from gfnet_pl.hand_signs.scene import render
+
+    paths = [f"Train/{label}/signer00{number}_clip1_frame00.png" for number in (1, 2) for label in ("A", "Nothing")]
+    pictures = [render(label, number=number, clip=1, frame=0) for number in (1, 2) for label in ("A", "Nothing")]
+    assert not hand_mask(paths[1]).any()
+    assert 0.05 < (hand_mask(paths[0]) == 4).mean() < 0.5
+    images = torch.from_numpy(np.stack(pictures))[:, None]
+    data = SimpleNamespace(pictures=[Picture(path, path.split("/")[1], "train") for path in paths])
+    exchange = Backgrounds(data, images, 1.0)
+    changed = [exchange(images[:1], torch.tensor([0])) for _ in range(8)]  # one of two walls, its own or another
+    hand, wall = exchange.hand[0] == 1, exchange.hand[0] == 0
+    assert all(torch.equal(each[0][hand], images[0][hand]) for each in changed)
+    assert {next(n for n in (1, 3) if torch.equal(each[0][wall], images[n][wall])) for each in changed} == {1, 3}
 
 
 def test_every_variant_trains_and_each_seed_is_its_own(main):
