@@ -21,10 +21,13 @@ STAGES = ["--model.dim=[8, 16]", "--model.depth=[1, 2]", "--model.layer_scale=0.
 ONE_EPOCH = [*QUIET, "--trainer.max_epochs=1"]
 
 
-def test_a_net_in_stages_is_trained_resumed_polished_scored_explained_and_exported(tiny, monkeypatch):
+def test_a_net_in_stages_is_trained_resumed_polished_scored_explained_and_exported(tiny, monkeypatch, capsys):
     monkeypatch.setattr("gfnet_pl.export.export.SECONDS", 0.01)  # of each way to run it
     assert main([*tiny, *STAGES, *ONE_EPOCH]) == 0
     assert main(["fit", "--ckpt_path=last.ckpt", "--trainer.max_epochs=2", *QUIET]) == 0
+    capsys.readouterr()
+    assert main(["fit", "--config=polish.yaml", "--ckpt_path=last.ckpt", "--model.variant=gfnet-h-ti"]) == 2
+    assert "error: model.variant is gfnet-h-ti in this command but None in " in capsys.readouterr().err
     assert main(["fit", "--config=polish.yaml", "--ckpt_path=last.ckpt", "--model.freeze=2", *ONE_EPOCH]) == 0
     old, new = (Checkpoint.load(Path(f"runs/{run}/version_0/checkpoints/last.ckpt")) for run in ("base", "polish"))
     changed = [name for name in new.weights if not torch.equal(new.weights[name], old.weights[name])]

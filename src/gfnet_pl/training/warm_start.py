@@ -271,7 +271,8 @@ def _tell_what_is_not_taken(checkpoint: Checkpoint, said: dict[str, Any]) -> Non
 def _refuse_contradictions(
     checkpoint: Checkpoint, said: dict[str, Any], taken: dict[str, Any], fixed: tuple[str, ...]
 ) -> None:
-    for key in sorted(said.keys() & taken.keys()):
+    # The variant first: its shape is other settings, which nobody gave.
+    for key in sorted(said.keys() & taken.keys(), key=lambda key: (key != "model.variant", key)):
         if _plain(key, said[key]) == _plain(key, taken[key]) or (key == "model.classes" and said[key] is None):
             continue  # a run that started for the classes of its data has none in its config
         if key in fixed:
