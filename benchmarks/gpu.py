@@ -97,7 +97,7 @@ def from_cache(net: nn.Module, batch_size: int, rounds: int, images: int) -> str
             drawn = np.random.default_rng(1).integers(0, images, batch_size)
             batch = data[Draw(drawn, drawn)]
             moved = [each if each is None else each.to(device, non_blocking=True) for each in batch]
-            step.batch = Batch(*augment(moved[0], moved[1], moved[2], 28))
+            step.batch = Batch(augment(moved[0], moved[2]), moved[1])
             step()
 
         jobs[name] = run

@@ -2,7 +2,7 @@
 
     python benchmarks/recipes.py base quick robust --data root=hand-signs-v2
     python benchmarks/recipes.py base quick robust --data root=hand-signs-v2 --smoothing 0.1 --seeds 1 2 3
-    python benchmarks/recipes.py base quick robust --data root=hand-signs-v2 --augment mixup=0.2
+    python benchmarks/recipes.py base quick robust --data root=hand-signs-v2 --augment flip=0.5
     python benchmarks/recipes.py base quick robust --data root=hand-signs-v2 --background 0.5
     python benchmarks/recipes.py base fashion-mnist --data root=DIR --model 'dim=[64, 128]' 'depth=[2, 3]' --epochs 45
 
@@ -204,7 +204,7 @@ class Training:
         images, labels = self.sets.images["train"][rows], self.sets.labels["train"][rows]
         if self.exchanged:
             images = self.exchanged(images, rows)
-        images, labels = self.data.augment(images, labels, seeds, len(self.data.classes))
+        images = self.data.augment(images, seeds)
         for change in self.changes:
             images, labels = change(images, labels)
         rate = self.rates[self.at][0]
@@ -287,8 +287,7 @@ class Training:
             norm.momentum = None
         with torch.no_grad():
             for rows, seeds in zip(self.rows[:200], self.seeds[:200], strict=True):
-                images, labels = self.sets.images["train"][rows], self.sets.labels["train"][rows]
-                self.net(self.data.augment(images, labels, seeds, len(self.data.classes))[0])
+                self.net(self.data.augment(self.sets.images["train"][rows], seeds))
 
     @torch.no_grad()
     def logits(self, split: str, *, one_view: bool, mirrored: bool = False) -> Tensor:

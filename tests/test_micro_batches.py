@@ -113,7 +113,11 @@ def test_activations_of_a_part_are_freed_before_the_next():
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_a_run_in_parts_ends_as_a_run_in_whole_batches(tiny, precision, accumulate, monkeypatch):
     options = ["--model.dropout=0", "--model.drop_path=0", f"--trainer.precision={precision}"]
-    options += [f"--trainer.accumulate_grad_batches={accumulate}", "--data.batch_size=10", "--data.augment.mixup=0.2"]
+    options += [
+        f"--trainer.accumulate_grad_batches={accumulate}",
+        "--data.batch_size=10",
+        "--data.augment.erasing=0.25",
+    ]
     found = []
     for stage, largest in (("whole", 10**9), ("parts", 3 * 16 * 64)):
         monkeypatch.setattr(micro_batches, "LARGEST", largest)

@@ -111,7 +111,12 @@ def test_its_emphasis_on_the_errors_of_a_run_goes_on():
 
 
 @pytest.mark.parametrize(
-    ("group", "option", "value"), [("data", "augment", {"shear": 3.0}), ("model", "decay_matrices_only", True)]
+    ("group", "option", "value"),
+    [
+        ("data", "augment", {"shear": 3.0}),
+        ("data", "augment", {"mixup": 0.2}),
+        ("model", "decay_matrices_only", True),
+    ],
 )
 def test_a_run_with_a_setting_that_is_gone_is_tested_but_not_resumed(capsys, group, option, value):
     content = torch.load(LAST, weights_only=True)

@@ -67,7 +67,7 @@ def test_every_variant_trains_and_each_seed_is_its_own(main):
         ["--smoothing", "0.1"],
         ["--constant", "0.5"],
         ["--perspective", "0.2", "--amplitude", "0.5"],
-        ["--augment", "mixup=0.2", "cutmix=1"],
+        ["--augment", "flip=0.5", "erasing=0.5"],
         ["--model", *NET, "dim=[8, 16]", "depth=[1, 1]", "--stem", "8/2", "8", "8/2"],
         [*("--model", *NET), "sam_rho=0.05"],
     ):

@@ -45,7 +45,7 @@ TOLERANCE = 1e-4
 
 
 def test_the_losses_of_50_steps_are_those_of_the_version_before(tiny):
-    options = ["--data.batch_size=8", "--data.augment.rotation=10", "--data.augment.mixup=0.2", "--model.stem=conv"]
+    options = ["--data.batch_size=8", "--data.augment.rotation=10", "--data.augment.erasing=0.25", "--model.stem=conv"]
     rare = ["--trainer.max_epochs=9", "--trainer.check_val_every_n_epoch=9", "--trainer.log_every_n_steps=1"]
     assert main([*tiny, *DROP, *options, *rare, "--trainer.precision=32-true", "--trainer.max_steps=50"]) == 0
     events = EventAccumulator("runs/base/version_0", size_guidance={"scalars": 0}).Reload().Scalars("train/loss")

@@ -17,7 +17,7 @@ RANDOM = [
     "--model.drop_path=0.1",
     "--model.stem=conv",
     "--data.augment.rotation=20",
-    "--data.augment.mixup=0.2",
+    "--data.augment.erasing=0.25",
 ]
 LAST = Path("runs/base/version_0/checkpoints/last.ckpt")
 

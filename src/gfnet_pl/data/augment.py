@@ -9,9 +9,7 @@ changes about each channel's mean, so that its colours stay. C is the number of 
 
 import math
 from dataclasses import dataclass, fields
-from functools import cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,9 +17,8 @@ from torch import Tensor
 from gfnet_pl.errors import check_range
 
 # Uniform numbers per image. Each kind of change reads its own, so that one more or less changes no other. Numbers 1, 6,
-# 7, 11 and 12 are free.
-_DRAWS = 24
-_QUANTILES = 4096
+# 7 and 10 to 12 are free.
+_DRAWS = 19
 
 
 @dataclass(frozen=True)
@@ -36,13 +33,8 @@ class Augment:
             signs mean the same with either.
         brightness: Largest offset either way, as a share of the grey range.
         contrast: 0.3 draws a factor from 0.7 to 1.3, about the image's mean.
-        gamma: 0.5 draws an exponent from 1 / 1.5 to 1.5, evenly in its logarithm.
         erasing: Probability that a rectangle of 2 to 33 % of the image becomes one grey (Zhong et al., "Random Erasing
             Data Augmentation", AAAI 2020).
-        mixup: Parameter of the Beta distribution by which two images of the batch and their labels are blended (Zhang
-            et al., "mixup", ICLR 2018).
-        cutmix: The same, for a rectangle of another image (Yun et al., "CutMix", ICCV 2019). With both, each image gets
-            one of the two.
 
     Raises:
         UserError: A value is out of range.
@@ -54,13 +46,10 @@ class Augment:
     flip: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
-    gamma: float = 0.0
     erasing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        most = {"rotation": 180, "scale": 0.9, "gamma": 9, "mixup": 100, "cutmix": 100}
+        most = {"rotation": 180, "scale": 0.9}
         for field in fields(self):
             limit = most.get(field.name, 1)
             check_range(f"data.augment.{field.name}", getattr(self, field.name), least=0, most=limit)
@@ -71,32 +60,27 @@ class Augment:
         return not any(getattr(self, field.name) for field in fields(self))
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, labels: Tensor, seeds: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, seeds: Tensor) -> Tensor:
         """Changes a batch.
 
         Args:
             images: (B, C, H, W) levels, 0 to 255.
-            labels: (B,) int64.
             seeds: (B,) int64, one per image.
-            classes: How many there are.
 
         Returns:
-            (B, C, H, W) float32 levels, 0 to 255, and the labels; with mixup or cutmix these are (B, classes)
-            shares, of which the image's own class has at least half.
+            (B, C, H, W) float32 levels, 0 to 255; with everything off the very images.
         """
         if self.off:
-            return images, labels
+            return images
         draws = uniforms(seeds, _DRAWS)
         images = images.float()
         if self.rotation or self.scale or self.shift or self.flip:
             images = self._move(images, draws[:, 0:7])
-        if self.contrast or self.brightness or self.gamma:
-            images = self._expose(images, draws[:, 8:11])
+        if self.contrast or self.brightness:
+            images = self._expose(images, draws[:, 8:10])
         if self.erasing:
             images = self._erase(images, draws[:, 13:19])
-        if self.mixup or self.cutmix:
-            images, labels = self._mix(images, labels, draws[:, 19:23], classes)
-        return images, labels
+        return images
 
     def _move(self, images: Tensor, draws: Tensor) -> Tensor:
         """One affine map about the centre, bilinear; what comes in from outside is the mirrored picture."""
@@ -118,14 +102,9 @@ class Augment:
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     def _expose(self, images: Tensor, draws: Tensor) -> Tensor:
-        contrast, brightness, gamma = (2 * draws - 1)[:, :, None, None, None].unbind(1)
-        if self.contrast or self.brightness:
-            factor, mean = 1 + self.contrast * contrast, images.mean((2, 3), keepdim=True)
-            images = torch.addcmul(mean * (1 - factor) + 255 * self.brightness * brightness, images, factor)
-        images = images.clamp(0, 255)
-        if self.gamma:
-            images = 255 * (images / 255) ** torch.exp(gamma * math.log1p(self.gamma))
-        return images
+        contrast, brightness = (2 * draws - 1)[:, :, None, None, None].unbind(1)
+        factor, mean = 1 + self.contrast * contrast, images.mean((2, 3), keepdim=True)
+        return torch.addcmul(mean * (1 - factor) + 255 * self.brightness * brightness, images, factor).clamp(0, 255)
 
     def _erase(self, images: Tensor, draws: Tensor) -> Tensor:
         hit, area, aspect, x, y, grey = draws.unbind(1)
@@ -134,20 +113,6 @@ class Augment:
         inside = _rectangles(images, (area * ratio).sqrt(), (area / ratio).sqrt(), x, y)
         inside &= (hit < self.erasing)[:, None, None, None]
         return torch.where(inside, 255 * grey[:, None, None, None], images)
-
-    def _mix(self, images: Tensor, labels: Tensor, draws: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-        """Each image with the one before it: the batch's order is random."""
-        which, level, x, y = draws.unbind(1)
-        cut = (which < 0.5) if self.mixup and self.cutmix else torch.full_like(which, self.cutmix > 0).bool()
-        place = (level * _QUANTILES).long()
-        share = torch.where(cut, _beta(self.cutmix, place.device)[place], _beta(self.mixup, place.device)[place])
-        other = images.roll(1, 0)
-        side = (1 - share).sqrt()
-        inside = _rectangles(images, side, side, x, y)
-        kept = torch.where(cut, 1 - inside.float().mean((1, 2, 3)), share)  # the rectangle in whole pixels
-        weight = torch.where(cut[:, None, None, None], (~inside).float(), share[:, None, None, None])
-        own = F.one_hot(labels, classes).float()
-        return torch.lerp(other, images, weight), torch.lerp(own.roll(1, 0), own, kept[:, None])
 
 
 def uniforms(seeds: Tensor, count: int) -> Tensor:
@@ -177,19 +142,6 @@ def _outer(factors: Tensor, values: Tensor) -> Tensor:
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)  # torch's own keeps the sign
-
-
-@cache
-def _beta(parameter: float, device: torch.device) -> Tensor:
-    """(4096,) quantiles of Beta(parameter, parameter), folded so that the image's own share is at least half.
-
-    They stay on the device: from a processor's memory a GPU would fetch them, and wait, in each step.
-    """
-    if not parameter:
-        return torch.ones(_QUANTILES, device=device)
-    draws = np.random.default_rng(0).beta(parameter, parameter, 16 * _QUANTILES)
-    quantiles = np.sort(np.maximum(draws, 1 - draws))[8::16]
-    return torch.from_numpy(quantiles).float().to(device)
 
 
 def _rectangles(images: Tensor, height: Tensor, width: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from gfnet_pl.errors import UserError, is_out_of_memory
 class Batch(NamedTuple):
     """`images` (B, C, H, W) levels from 0 to 255, `labels` and, in training, `seeds`.
 
-    Images are uint8, or float32 once augmented. Labels are (B,) int64, -1 where none are known, or (B, classes) shares
-    after mixup and cutmix. `seeds` (B,) int64 settle the augmentation.
+    Images are uint8, or float32 once augmented. Labels are (B,) int64, -1 where none are known. `seeds` (B,) int64
+    settle the augmentation.
     """
 
     images: Tensor

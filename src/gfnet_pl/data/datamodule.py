@@ -242,8 +242,7 @@ class ImageDataModule(LightningDataModule):
         """Augments training images, on the device where they are."""
         if batch.seeds is None:
             return batch
-        images, labels = self.augment(batch.images, batch.labels, batch.seeds, len(self.classes))
-        return Batch(images, labels, batch.seeds)
+        return batch._replace(images=self.augment(batch.images, batch.seeds))
 
     def state_dict(self) -> dict[str, int]:
         """The place in the training epoch, for checkpoints.

@@ -240,8 +240,7 @@ class GFNetClassifier(LightningModule):
 
     def _shared_step(self, batch: Batch, logits: Tensor, split: str) -> Tensor:
         loss = _cross_entropy(logits, batch)
-        labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)  # if mixed: larger share
-        self._metrics(split).update(logits.detach(), labels, loss.detach())
+        self._metrics(split).update(logits.detach(), batch.labels, loss.detach())
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

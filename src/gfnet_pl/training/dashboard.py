@@ -54,8 +54,7 @@ class FirstBatch(Callback):
         writer = None if trainer.current_epoch or batch_idx else _writer(trainer)
         if writer:
             classifier = _classifier(pl_module)
-            labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
-            names = [short(_classes(classifier)[label]) for label in labels[:32]]
+            names = [short(_classes(classifier)[label]) for label in batch.labels[:32]]
             seen = classifier.net.normalise(batch.images[:32]).float().cpu()
             # Black is two standard deviations below the mean, white is two above it.
             levels = ((seen + 2) / 4 * 255).clamp(0, 255).byte().numpy()  # (B, C, H, W)

@@ -22,7 +22,6 @@ class Losses(Callback):
     """After each epoch, writes the mean loss of each training picture so far into the run's folder.
 
     A resumed run goes on with what its file says. With several devices, the first one's share of each epoch counts.
-    Mixed pictures (mixup, cutmix) have no label of their own and are not counted.
 
     Args:
         run: The run's folder.
@@ -56,11 +55,11 @@ class Losses(Callback):
             loader: Any = trainer.train_dataloader
             self._draws = iter(loader.sampler)
         draw = next(self._draws)
-        if batch.labels.ndim == 1:  # they stay on their device: to copy each batch would mean to wait for it
-            logits = torch.cat(pl_module.training_logits)
-            said = logits.argmax(1)
-            instead = torch.where(said == batch.labels, -1, said)
-            self._parts.append((draw.images, F.cross_entropy(logits, batch.labels, reduction="none"), instead))
+        logits = torch.cat(pl_module.training_logits)
+        said = logits.argmax(1)
+        instead = torch.where(said == batch.labels, -1, said)
+        # They stay on their device: to copy each batch would mean to wait for it.
+        self._parts.append((draw.images, F.cross_entropy(logits, batch.labels, reduction="none"), instead))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._parts and trainer.is_global_zero:

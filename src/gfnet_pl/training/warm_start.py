@@ -71,6 +71,9 @@ _GONE = {
     "data.augment.shear": 0,
     "data.augment.blur": 0,
     "data.augment.noise": 0,
+    "data.augment.gamma": 0,
+    "data.augment.mixup": 0,
+    "data.augment.cutmix": 0,
 }
 _RENAMED = {"data.emphasis_from": "emphasis_from"}
 
