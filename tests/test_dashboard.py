@@ -299,9 +299,11 @@ def test_a_confusion_matrix_is_blue_where_it_is_right_and_red_where_it_is_wrong(
 
 
 def test_each_filter_has_a_scale_of_its_own_with_frequency_zero_in_the_middle():
-    magnitudes = np.zeros((2, 4, 4))
+    magnitudes = np.full((2, 4, 4), 0.5)
     magnitudes[:, 2, 2] = 1, 100
+    magnitudes[1, 0] = 0  # a further stage has none of the finer frequencies
     image = filters(magnitudes)
+    assert (image[-152:] == GREY).all(2).sum() == 4 * 36**2  # below the titles
     bright = (image == [253, 231, 36]).all(2)  # viridis' end
     first, second = bright[:, : image.shape[1] // 2], bright[:, image.shape[1] // 2 :]
     assert first.sum() == second.sum() == 36**2

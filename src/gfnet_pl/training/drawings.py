@@ -71,14 +71,17 @@ def grid(images: Pixels, titles: Sequence[str], *, columns: int, side: int, smoo
 def filters(magnitude: npt.NDArray[np.float64]) -> Pixels:
     """What the global filter of each block amplifies: the brighter, the more.
 
-    Each block has its own scale. The title of the block states it.
+    Each block has its own scale. The title of the block states it. What is exactly 0 is grey and outside of the scale:
+    a further stage has none of the finer frequencies.
 
     Args:
         magnitude: (depth, H, W), centred, from `gfnet_pl.evaluation.filters.magnitude`.
     """
-    low, high = magnitude.min((1, 2)), magnitude.max((1, 2))
+    there, high = magnitude > 0, magnitude.max((1, 2))
+    low = np.where(there, magnitude, high[:, None, None]).min((1, 2))
     span = np.where(high > low, high - low, 1)[:, None, None]
     colours = matplotlib.colormaps["viridis"]((magnitude - low[:, None, None]) / span, bytes=True)[..., :3]
+    colours[~there] = _FAINT
     titles = [
         f"block {number}: {least:.2f} to {most:.2f}"
         for number, (least, most) in enumerate(zip(low, high, strict=True), start=1)
