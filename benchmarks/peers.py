@@ -56,7 +56,7 @@ class ResNet(nn.Module):
 def data_of(run: RunFolder, seed: int) -> ImageDataModule:
     """The run's data, its splits and its augmentation."""
     settings: dict[str, Any] = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    chosen = settings["data"] | {"splits": str(run.splits), "seed": seed, "predict_paths": None}
+    chosen = settings["data"] | {"splits": str(run.splits), "seed": seed}
     chosen["augment"] = Augment(**chosen["augment"])
     data = ImageDataModule(**chosen, image_size=settings["model"]["image_size"])
     data.prepare_data()

@@ -24,14 +24,12 @@ from gfnet_pl.data.augment import Augment
 from gfnet_pl.data.batches import Batch, ImageArray, ResumableLoader
 from gfnet_pl.data.canvas import Canvas, Fit
 from gfnet_pl.data.collection import SYNTHETIC, check_root, collect, named_root
-from gfnet_pl.data.decode import read_each
 from gfnet_pl.data.duplicates import THRESHOLD, leak_share
 from gfnet_pl.data.folds import draw_fold
 from gfnet_pl.data.glance import aspect_ratios, colour_tells
 from gfnet_pl.data.group_table import Properties, of_groups, read_group_table
 from gfnet_pl.data.groups import kinds_of
 from gfnet_pl.data.layouts import Picture
-from gfnet_pl.data.named import find_pictures
 from gfnet_pl.data.order import EpochOrder, class_shares, class_weights, in_turn
 from gfnet_pl.data.packed import class_order
 from gfnet_pl.data.seen import Seen
@@ -70,7 +68,6 @@ class ImageDataModule(LightningDataModule):
             bars in the colour of its edges, crop takes its middle.
         group_table: A CSV file with a column `group` and any others, a row per group: `gfnet report` says which of them
             go with failures. Default: that of "hand-signs-v2", and for other data none.
-        predict_paths: Pictures, folders, packed files and globs for `predict`.
         **split: The options of `splits.SplitRule`.
     """
 
@@ -93,7 +90,6 @@ class ImageDataModule(LightningDataModule):
         colour: bool = False,
         fit: Fit = "stretch",
         group_table: str | None = None,
-        predict_paths: list[str] | None = None,
         **split: Any,  # noqa: ANN401  (jsonargparse reads SplitRule's own signature)
     ) -> None:
         super().__init__()
@@ -112,14 +108,12 @@ class ImageDataModule(LightningDataModule):
         self.augment, self.num_workers, self.device_cache = augment, num_workers, device_cache
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.canvas = Canvas(height, width, colour, fit)
-        self.group_table, self.predict_paths = group_table, predict_paths
+        self.group_table = group_table
         self.properties: Properties = {}  # of the groups, as the table has them
         self.pictures: list[Picture] = []
         self.classes = self.chosen_classes or []  # a label is a position in them
         self.left_out: list[tuple[str, str]] = []
         self.sets: dict[str, ImageArray] = {}
-        self.predict_files: list[Path] = []
-        self.broken_files: dict[int, str] = {}  # positions in predict_files, and why they cannot be read
         self.seen = Seen()  # what the net was trained on before, if it starts from a checkpoint
         self._scored_with: list[str] | None = None  # the classes of a net that is only scored on these data
         self._training: ResumableLoader | None = None
@@ -161,18 +155,10 @@ class ImageDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Makes the embedded data set, finds and decodes the pictures: what is wrong shows before a run begins."""
-        if self.predict_paths is None:
-            self._settle()
+        self._settle()
 
     def setup(self, stage: str) -> None:
         """Finds the pictures, settles their splits and puts together the sets that `stage` needs, each once."""
-        if stage == "predict":
-            self.predict_files = find_pictures(self.predict_paths or [])
-            images, broken = read_each(self.predict_files, self.canvas)
-            self.broken_files = dict(broken)
-            self.sets["predict"] = ImageArray(images, np.arange(len(images)), np.full(len(images), -1))
-            self._refuse_idle_devices(["predict"])
-            return
         self._settle()
         for split in {"fit": ["train", "val"], "validate": ["val"], "test": self.evaluated}[stage]:
             if split not in self.sets:
@@ -234,9 +220,6 @@ class ImageDataModule(LightningDataModule):
             return None
         data = self._set("train", most)
         return DataLoader(data, sampler=in_turn(len(data), batch_size=self.batch_size), **self._loading())
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        return self._in_turn("predict")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augments training images, on the device where they are."""

@@ -17,7 +17,7 @@ from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.files import refuse_url
 
 _PATHS = (
-    *("data.root", "data.splits", "data.group_table", "data.predict_paths"),
+    *("data.root", "data.splits", "data.group_table"),
     *("model.pretrained", "ckpt_path", "emphasis_from"),
 )
 IMPORTS = "GFNET_IMPORTS"  # the variable in which a user names more modules

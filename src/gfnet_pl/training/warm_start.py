@@ -74,6 +74,7 @@ _GONE = {
     "data.augment.gamma": 0,
     "data.augment.mixup": 0,
     "data.augment.cutmix": 0,
+    "data.predict_paths": None,
 }
 _RENAMED = {"data.emphasis_from": "emphasis_from"}
 
@@ -110,7 +111,7 @@ def settings_from(checkpoint: Checkpoint, subcommand: str, said: dict[str, Any],
         UserError: The command contradicts what must come from the checkpoint, the run's splits are missing, or the run
             cannot be resumed by this version.
     """
-    of_the_command = ("config", "ckpt_path", "weights_only", "data.predict_paths", "data.image_size", "emphasis_from")
+    of_the_command = ("config", "ckpt_path", "weights_only", "data.image_size", "emphasis_from")
     taken: dict[str, Any] = _KEPT | {
         key: value for key, value in checkpoint.settings.items() if key not in of_the_command
     }
