@@ -1,6 +1,7 @@
 """benchmarks/recipes.py, which compares variants of a recipe."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from gfnet_pl.data.manifest import Picture
+from gfnet_pl.data.splits import read_splits
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NET = ["image_size=16", "patch_size=4", "dim=16", "depth=2", "warmup_epochs=1"]
@@ -76,3 +78,22 @@ def test_every_variant_trains_and_each_seed_is_its_own(main):
         assert ("variant, average, 1 seeds" in said) == ("--constant" in options)
         losses.add(said.split("loss ")[1].split(",")[0])
     assert len(losses) >= 6  # the rate alone, in two epochs, may not be seen in three digits
+
+
+def test_a_random_subset_is_as_large_as_that_of_each_class_and_leaves_the_rest_as_it_is(
+    monkeypatch, pictures, tmp_path
+):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.chdir(tmp_path)
+    import random_subset
+
+    monkeypatch.setattr(sys, "argv", ["random_subset.py", str(pictures), "--per-class", "2"])
+    random_subset.main()
+    by_class, at_random = (
+        {(each.path, each.split) for each in read_splits(Path(f"{pictures.name}-{name}.csv"))}
+        for name in ("by-class", "at-random")
+    )
+    counts = [Counter(split for _, split in rows) for rows in (by_class, at_random)]
+    assert counts[0] == counts[1] and counts[0]["train"] == 6
+    moved = by_class ^ at_random
+    assert moved and {split for _, split in moved} == {"train", "unused"}
