@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import QUIET
 from lightning.pytorch import Trainer
 
@@ -237,6 +238,21 @@ def test_a_file_in_a_folder_s_place_is_named(tiny, capsys):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "there is not enough memory (Default"),
         (UnicodeEncodeError("utf-8", "a\udc80", 1, 2, "surrogates"), r"'a\udc80': not valid Unicode"),
         (ValueError("embedded null byte"), "a path has a zero byte in it"),
+        (
+            torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nSearch for"),
+            "the GPU failed (CUDA error: an illegal memory access was encountered): another program on it",
+        ),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `x`"),
+            "the GPU failed (CUDA error: CUB",
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED_CUDART"), "the GPU failed (cuDNN error: CUDNN_STAT"),
+        (
+            RuntimeError("CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors"),
+            "this torch has nothing that runs on this GPU (CUDA error: no kernel image is available for execution on ",
+        ),
+        (RuntimeError("CUDA error: device-side assert triggered"), None),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling `x`"), None),
         (ValueError("x"), None),
         (RuntimeError("x"), None),
         (OSError("no number"), None),

@@ -20,8 +20,10 @@ from gfnet_pl.locks import held
 from gfnet_pl.run import folder
 from gfnet_pl.run.checkpoint import Checkpoint, read_content
 from gfnet_pl.run.folder import RunFolder, claimed
+from gfnet_pl.run.record import read_sessions
 from gfnet_pl.training.best_checkpoint import is_of_best
 from gfnet_pl.training.checkpoint_files import CheckpointFiles, refuse_bad_weights
+from gfnet_pl.training.classifier import GFNetClassifier
 
 OLD = Path(__file__).parent / "old_run"
 RUN = Path("runs/base/version_0")
@@ -236,3 +238,27 @@ def test_two_tests_at_once_do_not_mix_their_results(old_run, capsys):
 def test_a_fit_that_fails_before_it_trains_leaves_no_folder(workplace):
     assert main(["fit", "--config=base.yaml", "--data.root=none"]) == 2
     assert not Path("runs").exists()
+
+
+def test_a_gpu_that_fails_is_told_in_one_line_and_the_run_goes_on(tiny, capsys, monkeypatch):
+    run, step = RunFolder(Path("runs/base/version_0")), GFNetClassifier.training_step
+
+    def fails(self, batch, number):
+        if self.current_epoch == 1:
+            self.trainer.checkpoint_callback.best_model_score = torch.empty(
+                (), device="meta"
+            )  # cannot be read any more
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure\nSearch for")
+        return step(self, batch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GFNetClassifier, "training_step", fails)
+        assert main([*tiny, "--trainer.max_epochs=2"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(
+        "gfnet: error: the GPU failed (CUDA error: unspecified launch failure): another program on it"
+    )
+    (session,) = read_sessions(run)
+    assert (session["state"], session["best"]["epoch"]) == ("failed", 1)
+    assert main(["fit", "--ckpt_path=last.ckpt", *QUIET]) == 0
+    assert [session["state"] for session in read_sessions(run)] == ["failed", "finished"]

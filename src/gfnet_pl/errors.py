@@ -27,7 +27,11 @@ _ADVICE = {
     errno.ENAMETOOLONG: "shorten it",
 }
 _NO_MEMORY = re.compile("out of memory|allocate memory|size calculation overflowed")  # torch, on a GPU and on a CPU
-
+# A driver that lost the GPU, whatever did it. What a program asks for wrongly is a fault of the program.
+_OF_A_GPU = re.compile(
+    r"(?:CUDA|HIP) error: (?!device-side assert|invalid|CUBLAS_STATUS_(?:INVALID|NOT_SUPPORTED))"
+    r"|cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
+)
 _OF_A_WORKER = re.compile(r"DataLoader worker .*?(killed by signal: [^.]+|exited unexpectedly)")
 
 
@@ -111,7 +115,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def told_by_system(error: Exception) -> str | None:
     """What a user can mend about an error that the system raised, in one line; None if it is of another kind.
 
-    It is about a file that cannot be read or written, about memory, or about a name that is no text.
+    It is about a file that cannot be read or written, about memory, a GPU that failed, or a name that is no text.
     """
     if isinstance(error, OSError) and error.errno is not None:
         place = error.filename2 or error.filename  # os.replace names both, and the second is the one that was asked for
@@ -126,6 +130,14 @@ def told_by_system(error: Exception) -> str | None:
         return (
             f"a process that reads batches has ended ({ended[0]}): memory is used up, or a file that it reads was cut; "
             "give a lower data.num_workers, or 0"
+        )
+    if isinstance(error, RuntimeError) and _OF_A_GPU.match(str(error)):
+        reason = str(error).splitlines()[0]
+        if "no kernel image" in reason:
+            return f"this torch has nothing that runs on this GPU ({reason}); install a build of torch that has"
+        return (
+            f"the GPU failed ({reason}): another program on it, its driver or the GPU itself; nvidia-smi may tell. Run "
+            "the command again; a training goes on with gfnet fit --ckpt_path last.ckpt"
         )
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object!r}: not valid Unicode, so it can be neither written nor shown; rename it"

@@ -69,10 +69,12 @@ def is_of_best(state: Any) -> bool:  # noqa: ANN401
 class BestCheckpoint(ModelCheckpoint):
     """Writes best.ckpt after each validation that is better than those before it, see `is_better`.
 
-    Its `best_model_score` is the accuracy of the best epoch, whatever it was chosen by.
-
     Args:
         path: The file.
+
+    Attributes:
+        accuracy: Of the best epoch, whatever it was chosen by; None before the first one. Lightning's
+            `best_model_score` is on the device, which may have failed when a run ends.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,6 +86,7 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
             verbose=False,
         )
+        self.accuracy: float | None = None
         self._loss: float | None = None
 
     @property
@@ -99,10 +102,11 @@ class BestCheckpoint(ModelCheckpoint):
         assert isinstance(classifier, GFNetClassifier)  # the command line creates no other
         score = classifier.scores["val"]
         new = Validated(float(current), score.loss, score.images)
-        best = self.best_model_score
-        better = best is None or is_better(new, Validated(float(best), self._loss, score.images))
+        best = self.accuracy
+        better = best is None or is_better(new, Validated(best, self._loss, score.images))
         if better := trainer.strategy.reduce_boolean_decision(better):
-            self._loss = score.loss  # here and not in a hook, as the checkpoint that is now written has to hold it
+            # Here and not in a hook, as the checkpoint that is now written has to hold them.
+            self.accuracy, self._loss = new.accuracy, new.loss
         return better
 
     def state_dict(self) -> dict[str, Any]:
@@ -110,4 +114,5 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        self.accuracy = None if self.best_model_score is None else float(self.best_model_score)
         self._loss = state_dict.get(_LOSS)

@@ -40,11 +40,11 @@ def best_epoch(trainer: Trainer, classifier: GFNetClassifier) -> Best | None:
     """The epoch of best.ckpt; None if nothing was validated, or somebody has taken the file away."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # its type does not declare them
     kept = [each for each in callbacks if isinstance(each, BestCheckpoint)]
-    if not kept or kept[0].best_model_score is None or "val" not in classifier.scores:
+    if not kept or kept[0].accuracy is None or "val" not in classifier.scores:
         return None
     if not (best := Path(kept[0].best_model_path)).is_file():
         return None
-    share, images = float(kept[0].best_model_score), classifier.scores["val"].images
+    share, images = kept[0].accuracy, classifier.scores["val"].images
     right = round(share * images)
     return Best(Checkpoint.load(best).epochs, right / max(1, images), right, images, chosen_by(images))
 
