@@ -136,8 +136,15 @@ def test_published_weights_are_not_laid_over_its_own(capsys):
     assert "model.pretrained is x.pth in this command but None in runs/base" in capsys.readouterr().err
 
 
-def test_its_config_names_what_is_gone(capsys):
-    assert main(["fit", f"--config={RUN / 'config.yaml'}"]) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert "unknown option" in line
-    assert "it is gone: remove it" in line or "it is called emphasis_from now" in line
+def test_its_config_makes_such_a_run_again_and_what_is_gone_is_named_where_it_is_on(capsys):
+    config = RUN / "config.yaml"
+    assert main(["fit", f"--config={config}", "--trainer.max_epochs=1", "--stage=again"]) == 0
+    capsys.readouterr()
+    for off, on, key, end in (
+        ("shear: 0.0", "shear: 3.0", "data.augment.shear", "it is gone: remove it"),
+        ("mixup: 0.0", "mixup: 0.2", "data.augment.mixup", "it is gone: remove it"),
+        ("  emphasis_from: null", "  emphasis_from: x", "data.emphasis_from", "it is called emphasis_from now"),
+    ):
+        Path("on.yaml").write_text(config.read_text().replace(off, on))
+        assert main(["fit", "--config=on.yaml"]) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == f"gfnet: error: unknown option {key}; {end}"

@@ -137,7 +137,7 @@ def told_by_system(error: Exception) -> str | None:
             return f"this torch has nothing that runs on this GPU ({reason}); install a build of torch that has"
         return (
             f"the GPU failed ({reason}): another program on it, its driver or the GPU itself; nvidia-smi may tell. Run "
-            "the command again; a training goes on with gfnet fit --ckpt_path last.ckpt"
+            "the command again; a training is resumed by --ckpt_path"
         )
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object!r}: not valid Unicode, so it can be neither written nor shown; rename it"

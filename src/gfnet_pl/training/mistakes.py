@@ -14,9 +14,9 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from gfnet_pl.errors import nearest, one_line
+from gfnet_pl.training.gone import what_became_of
 from gfnet_pl.training.options import IMPORTS
 from gfnet_pl.training.trainer_options import BY_LIGHTNING, CHECKED, FIXED
-from gfnet_pl.training.warm_start import what_became_of
 
 _REFUSE_BY_RAISE = ("lightning", "lightning_utilities", "lightning_fabric", "jsonargparse")
 _WORDS = {

@@ -15,6 +15,7 @@ from jsonargparse import get_loader, set_loader, set_parsing_settings
 from gfnet_pl.data.collection import named_root
 from gfnet_pl.errors import UserError, one_line
 from gfnet_pl.files import refuse_url
+from gfnet_pl.training.gone import leave_out
 
 _PATHS = (
     *("data.root", "data.splits", "data.group_table"),
@@ -64,14 +65,20 @@ def allow_imports() -> None:
 
 
 def read_names_as_text() -> None:
-    """Lets configs and options name classes, stages and paths as they are written, also `1` and `no`."""
+    """Lets configs and options name classes, stages and paths as they are written, also `1` and `no`.
+
+    A config may still have an option that is gone, if it is off there.
+    """
     usual = get_loader("yaml")
     if getattr(usual, "__module__", None) == __name__:  # in this process already
         return
 
     def load(text: str) -> Any:  # noqa: ANN401
         value = usual(text)
-        return yaml.load(text, Loader=_Loader) if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            value = yaml.load(text, Loader=_Loader)
+            leave_out(value)
+        return value
 
     set_loader("yaml", load, exceptions=(yaml.YAMLError,))
 

@@ -23,6 +23,7 @@ from gfnet_pl.run.confusion import confusion_emphasis
 from gfnet_pl.run.folder import RunFolder, run_of
 from gfnet_pl.run.trained_data import data_root, has_other_classes, is_other_data
 from gfnet_pl.training.classifier import GFNetClassifier
+from gfnet_pl.training.gone import GONE
 from gfnet_pl.training.precision import FLOAT32
 
 log = logging.getLogger(__name__)
@@ -64,19 +65,6 @@ _PRECISIONS = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16
 _LR = 1e-3  # of a net that has learned something; a new one of the same size is planned to begin at 5e-3
 # What any weights fit.
 _FREE_AGAIN = tuple(f"model.{name}" for name in ("dropout", "drop_path", "shifted_views", "mirrored_views"))
-
-# Settings that no longer exist, and the value that each must have had in a run that can still be resumed.
-_GONE = {
-    "model.decay_matrices_only": False,
-    "data.augment.shear": 0,
-    "data.augment.blur": 0,
-    "data.augment.noise": 0,
-    "data.augment.gamma": 0,
-    "data.augment.mixup": 0,
-    "data.augment.cutmix": 0,
-    "data.predict_paths": None,
-}
-_RENAMED = {"data.emphasis_from": "emphasis_from"}
 
 
 def resumes(checkpoint: Checkpoint, stage: str) -> bool:
@@ -222,16 +210,6 @@ def give_body(checkpoint: Checkpoint, model: GFNetClassifier) -> None:
     log.info("the data have %d classes, the checkpoint %d; %s", len(model.classes), len(checkpoint.classes), kept)
 
 
-def what_became_of(key: str) -> str:
-    """The end of the error message about an option of an earlier version: its new name, or that it no longer exists.
-
-    It is "" for any other option.
-    """
-    if key in _RENAMED:
-        return f"; it is called {_RENAMED[key]} now"
-    return "; it is gone: remove it" if key in _GONE else ""
-
-
 def _splits(checkpoint: Checkpoint) -> str:
     if (splits := checkpoint.own_splits) is None:
         raise UserError(
@@ -247,7 +225,7 @@ def _refuse_other_splits(checkpoint: Checkpoint, name: str) -> None:
 
 
 def _refuse_what_is_gone(checkpoint: Checkpoint) -> None:
-    for key, value in _GONE.items():
+    for key, value in GONE.items():
         if (had := checkpoint.settings.get(key, value)) != value:
             raise UserError(
                 f"{checkpoint.path}: its run has {key} {had}, which this version no longer has; resume it with "
