@@ -11,17 +11,11 @@ import torch
 from PIL import Image
 
 from gfnet_pl.evaluation import embedding
-from gfnet_pl.processes import cores
 from gfnet_pl.training import precision
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # the first map would set OpenMP's number, and so torch's, to all cores
 torch.set_num_threads(1)  # tiny nets: threads would only wait for each other
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests of several processes wait for half of their time."""
-    return cores() + 1
 
 
 CLASSES = ("ant", "bee", "Cat")
