@@ -17,7 +17,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # the first map would set OpenMP's number, and so torch's, to all cores
 torch.set_num_threads(1)  # tiny nets: threads would only wait for each other
 
-
 CLASSES = ("ant", "bee", "Cat")
 TINY_NET = ["--model.image_size=16", "--model.patch_size=4", "--model.dim=16", "--model.depth=2"]
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
