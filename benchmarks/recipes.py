@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gfnet_pl import GFNet, ImageDataModule
 from gfnet_pl.data.augment import Augment
@@ -249,22 +250,24 @@ class Training:
     def train(self) -> dict[str, Any]:
         start, best, best_epoch = time.perf_counter(), -1.0, 0
         kept: dict[str, Tensor] = {}
-        average: dict[str, Tensor] = {}
-        averaged = 0
+        average = None
+        if self.values.average:
+            moving = get_ema_multi_avg_fn(self.values.average)
+            average = AveragedModel(self.net, multi_avg_fn=moving, use_buffers=True)
+        elif self.values.constant:
+            average = AveragedModel(self.net)
         for epoch in range(self.epochs):
             self.net.train()
             for _ in range(self.per_epoch):
                 self.run()
+                if self.values.average:
+                    average.update_parameters(self.net)
             share = self.right("val", self.logits("val", one_view=True)).mean().item()
             state = {name: value.clone() for name, value in self.net.state_dict().items()}
             if share >= best:
                 best, best_epoch, kept = share, epoch + 1, state
             if self.values.constant and epoch >= self.epochs * (1 - self.values.constant):
-                averaged += 1
-                for name, value in state.items():
-                    if value.is_floating_point():
-                        mean = average.setdefault(name, torch.zeros_like(value))
-                        mean += (value - mean) / averaged
+                average.update_parameters(self.net)
             if epoch % 5 == 4 or epoch + 1 == self.epochs:
                 print(f"  epoch {epoch + 1}: loss {self.loss.item():.3f}, val {share:.2%}", flush=True)
         seconds = time.perf_counter() - start
@@ -273,13 +276,14 @@ class Training:
         self.net.load_state_dict(kept)
         found["best"] = self._scores()
         if average:
-            self.net.load_state_dict(average, strict=False)
-            self._batch_statistics()
+            self.net.load_state_dict(average.module.state_dict())
+            if self.values.constant:
+                self._batch_statistics()
             found["average"] = self._scores()
         return found
 
     def _batch_statistics(self) -> None:
-        """Of the averaged weights: batch normalisation has none that fit them."""
+        """Of the mean of several epochs' weights: batch normalisation has none that fit them."""
         self.net.train()
         norms = [module for module in self.net.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:
@@ -379,7 +383,11 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the model")
     parser.add_argument("--augment", nargs="+", default=[], metavar="KEY=VALUE", help="settings of data.augment")
     parser.add_argument("--smoothing", type=float, default=0.0, help="label smoothing")
-    parser.add_argument("--constant", type=float, default=0.0, help="last share at a constant rate, weights averaged")
+    averages = parser.add_mutually_exclusive_group()
+    averages.add_argument("--constant", type=float, default=0.0, help="last share at a constant rate, weights averaged")
+    averages.add_argument(
+        "--average", type=float, default=0.0, help="decay per step of a moving average of the weights"
+    )
     parser.add_argument("--perspective", type=float, default=0.0)
     parser.add_argument("--amplitude", type=float, default=0.0, help="share of pictures with mixed amplitudes")
     parser.add_argument("--background", type=float, default=0.0, help="share of hand signs before another wall")

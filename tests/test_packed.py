@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trees
+import yaml
 from conftest import QUIET, TINY_NET
 from PIL import Image
 from test_archive import zipped
 
-from gfnet_pl.cli import main
+from gfnet_pl.cli import find_config, main
 from gfnet_pl.data import archive
 from gfnet_pl.data.canvas import Canvas
 from gfnet_pl.data.collection import classes_in, collect
 from gfnet_pl.data.decode import open_picture, read_picture
 from gfnet_pl.data.layouts import scan
 from gfnet_pl.data.named import find_pictures
-from gfnet_pl.data.packed import class_order
+from gfnet_pl.data.packed import class_order, renamed
 from gfnet_pl.data.splits import read_splits
 from gfnet_pl.errors import UserError
 
@@ -398,3 +399,7 @@ def test_fashion_mnist_is_read_where_debian_puts_it():
     counts = Counter((picture.label, picture.split) for picture in found.pictures)
     assert counts == {(str(n), split): count for n in range(10) for split, count in (("train", 6000), ("test", 1000))}
     assert [picture.label for picture in found.pictures if "t10k" in picture.path][:4] == ["9", "2", "1", "1"]
+    names = yaml.safe_load(find_config("fashion-mnist.yaml").read_text(encoding="utf-8"))["data"]["classes"]
+    named = renamed(found.pictures, names, whole=True)
+    first = [picture.label for picture in named if "t10k" in picture.path][:4]
+    assert first == ["Ankle boot", "Pullover", "Trouser", "Trouser"]

@@ -128,6 +128,17 @@ def test_without_new_people_none_are_promised_and_the_first_step_is_to_keep_some
         assert steps(run) == ["Find out how good it is for new people", "Use it on your own pictures"]
 
 
+def test_names_are_asked_for_people_only_where_pictures_have_names():
+    of_files = outputs("test", [""])
+    packed = [each._replace(path=f"t10k-images.npz#{number}") for number, each in enumerate(of_files.pictures)]
+    of_array = SetResults(packed, of_files.labels, of_files.logits, of_files.features)
+    for test, named in ((of_files, True), (of_array, False)):
+        first, _ = next_steps(a_run({"test": test}, known=["test"]), WITHOUT_PICTURES)
+        assert first.what == "Find out how good it is for new people"
+        assert ("group_by" in first.command) is named
+        assert ("an .npz can say it" in first.why) is not named
+
+
 def test_whose_pictures_a_set_has_decides_what_its_interval_is_for():
     run = a_run(NEW, known=["val"])
     new, same = (Promise.of(name, run.results.figures[name], ["val"]) for name in ("unseen", "val"))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gfnet_pl.data.packed import file_of
 from gfnet_pl.evaluation.figures import Gap, People
 from gfnet_pl.report.analysis import Analysis, Missing
 from gfnet_pl.report.words import capitalised, percent
@@ -85,13 +86,14 @@ def _people(run: Run) -> list[Step]:
     name, results = run.results.trusted, run.results
     if People.of(name, results.figures[name], results.known) is People.NEW:
         return []
-    return [
-        Step(
-            "Find out how good it is for new people",
-            "Say which pictures belong to one person (or session, or video), and keep some people for the test.",
-            "gfnet fit … --data.group_by '(signer[0-9]+)' --data.split_by group --data.unseen_groups 5",
-        )
-    ]
+    why = "Say which pictures belong to one person (or session, or video), and keep some people for the test"
+    command = "--data.split_by group --data.unseen_groups 5"
+    path = results.sets[name].pictures[0].path
+    if file_of(path) == path:
+        command, end = f"--data.group_by '(signer[0-9]+)' {command}", "."
+    else:  # there is no name that says it
+        end = "; of files that hold many pictures, an .npz can say it, in an array of groups."
+    return [Step("Find out how good it is for new people", why + end, f"gfnet fit … {command}")]
 
 
 def _more_people(run: Run) -> Iterator[tuple[float, Step]]:
