@@ -47,10 +47,14 @@ def test_runs_are_listed_with_state_epochs_and_accuracies(tiny, capsys, monkeypa
     assert [run["state"] for run in (one, two, three)] == ["finished", "stopped", "failed"]
     assert one["epochs"] == "2/2"
     assert two["epochs"].endswith("/9")
-    sets = json.loads(Path("runs/one/version_0/metrics.json").read_text())["sets"]
+    metrics = Path("runs/one/version_0/metrics.json")
+    tested = json.loads(metrics.read_text())
     for split in ("val", "unseen"):
-        assert one[split] == f"{100 * sets[split]['accuracy']['share']:.1f} %"
+        assert one[split] == f"{100 * tested['sets'][split]['accuracy']['share']:.1f} %"
     assert two["unseen"] == "-"
+    tested["sets"]["val"]["accuracy"]["share"] = 0.125  # as with more views than in training
+    metrics.write_text(json.dumps(tested))
+    assert cells(capsys)[2]["val"] == "12.5 %"
 
 
 def test_a_run_of_an_older_version_is_listed_by_what_it_left(old_run):

@@ -32,8 +32,8 @@ class Listed:
         data: The folder of its data, or the words that they are synthetic.
         epochs: Finished epochs; None if unknown.
         max_epochs: Epochs that it should have; None without such an end.
-        val: Accuracy on validation pictures, of the best epoch if that is known, otherwise of the last one; None if
-            unknown.
+        val: Accuracy on validation pictures, by the last `gfnet test`, which gives the net all its views. If it was not
+            tested since it was trained: in training, of the best epoch, or the last one; None if unknown.
         unseen: Accuracy on unseen groups, by the last `gfnet test`; None if it was not tested since it was trained.
         state: running, finished, stopped (resume it) or failed.
     """
@@ -113,7 +113,7 @@ def _listed(run: RunFolder) -> Listed:
         data="hand signs (synthetic)" if str(last.get("data", "")).startswith("embedded") else last.get("data", "?"),
         epochs=epochs if isinstance(epochs, int) else None,
         max_epochs=total,
-        val=_share(best.get("val_accuracy", tested.get("val", _last_validation(run)))),
+        val=_share(tested.get("val", best.get("val_accuracy", _last_validation(run)))),
         unseen=_share(tested.get("unseen")),
         state=str(last.get("state") or "") or _state(last, epochs, total),
     )
