@@ -8,7 +8,7 @@ import pytest
 from gfnet_pl.cli import main
 from gfnet_pl.errors import UserError
 from gfnet_pl.run.folder import RunFolder
-from gfnet_pl.run.losses import PictureLoss, read_losses, write_losses
+from gfnet_pl.run.losses import PictureLoss, read_losses, suspected, write_losses
 
 
 def test_wrong_labels_come_first_also_in_a_resumed_run_and_in_parts_of_batches(tiny, pictures, monkeypatch):
@@ -32,6 +32,26 @@ def test_wrong_labels_come_first_also_in_a_resumed_run_and_in_parts_of_batches(t
         trained = {row["path"]: row["label"] for row in csv.DictReader(file) if row["split"] == "train"}
     assert {each.path: each.label for each in losses} == trained
     assert {each.times for each in losses} == {10}
+
+
+@pytest.mark.parametrize(
+    ("hard", "wrong", "found"),
+    [
+        (2.0, 4.0, 3),  # a fifth is hard, but not four times less probable than by a guess among four: log 16 is 2.77
+        (3.0, 4.0, 23),
+        (0.02, 2.0, 0),
+        (0.03, 0.03, 0),
+    ],
+)
+def test_a_label_is_suspected_that_is_believed_far_less_than_others_and_than_by_a_guess(hard, wrong, found):
+    values = [0.01 + 0.0005 * number for number in range(77)] + [hard] * 20 + [wrong] * 3
+    losses = [PictureLoss(str(number), "ABCD"[number % 4], value, 9, "") for number, value in enumerate(values)]
+    assert suspected(losses) == found
+
+
+def test_nothing_is_suspected_of_a_net_that_has_hardly_begun():
+    losses = [PictureLoss(str(number), "ABCD"[number % 4], 1.2 + 0.005 * number, 1, "") for number in range(80)]
+    assert suspected(losses) == 0  # half of them are above a guess, none is far from the others
 
 
 def test_the_list_comes_back_with_every_name(tmp_path):

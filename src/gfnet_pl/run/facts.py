@@ -30,11 +30,13 @@ def facts(run: Run) -> list[tuple[str, str]]:
     checkpoint, session = run.checkpoint, run.sessions[-1] if run.sessions else {}
     settings = checkpoint.settings
     counts = ", ".join(f"{count:,} {split}" for split, count in run.counts.items())
-    weights = checkpoint.weights
-    parameters = sum(value.numel() for name, value in weights.items() if name not in ("net.mean", "net.std"))
-    drawn = "a provided file" if settings.get("data.splits") else f"by {settings.get('data.split_by')}"
+    parameters = sum(each.numel() for each in checkpoint.net().parameters())
+    # A run that goes on from another, or from its own beginning, has that one's file.
+    splits = settings.get("data.splits")
+    drawn = f"as in {Path(splits).name}" if splits else f"drawn by {settings.get('data.split_by')}"
     if settings.get("data.fold"):
-        drawn = f"as fold {settings['data.fold']} of {settings['data.folds']}"
+        drawn = f"drawn as fold {settings['data.fold']} of {settings['data.folds']}"
+    stem = "" if settings.get("model.stem") in (None, "patch") else f" (stem {settings['model.stem']})"
     rule = settings.get("data.group_by") or ("the signer" if run.results.root is None else "none, or the manifest's")
     augment = {
         key.removeprefix("data.augment."): value
@@ -45,14 +47,14 @@ def facts(run: Run) -> list[tuple[str, str]]:
     return [
         ("checkpoint", checkpoint_words(run)),
         ("data", run.results.source),
-        ("splits", f"{counts}; drawn {drawn}; groups: {rule}"),
+        ("splits", f"{counts}; {drawn}; groups: {rule}"),
         *([("all folds", f"{run.pooled.sentence}.")] if run.pooled else []),
         ("classes", f"{len(run.results.classes)}: {', '.join(run.results.classes)}"),
         (
             "net",
             f"{settings.get('model.variant') or 'GFNet'}, {parameters:,} parameters: "
             f"dim {in_words(settings['model.dim'])}, depth {in_words(settings['model.depth'])}, patches of "
-            f"{settings['model.patch_size']} pixels, filters {settings['model.filter_size']}, dropout "
+            f"{settings['model.patch_size']} pixels{stem}, filters {settings['model.filter_size']}, dropout "
             f"{settings['model.dropout']}, drop path {settings['model.drop_path']}",
         ),
         (

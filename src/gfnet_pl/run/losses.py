@@ -13,7 +13,8 @@ from gfnet_pl.files import reading, replacing
 from gfnet_pl.run.folder import RunFolder
 from gfnet_pl.tables import read_records, write_rows
 
-_DEVIATIONS = 6  # from the median: with 3 % of the labels wrong, 80 to 100 % of those beyond were wrong ones
+_DEVIATIONS = 6  # from the median
+_WORSE = 4  # times less probable than by a guess; with 3 % of the labels wrong, 70 to 100 % of those beyond both were
 
 
 class PictureLoss(NamedTuple):
@@ -35,11 +36,17 @@ class PictureLoss(NamedTuple):
 
 
 def suspected(losses: Sequence[PictureLoss]) -> int:
-    """How many pictures have a loss that is far beyond the others', by the median and the median deviation from it."""
+    """How many pictures have a loss that is far beyond the others', and beyond that of a guess.
+
+    The first by the median and the median deviation from it. Where most pictures are easy both are small, and a picture
+    of a hard class is soon beyond them, though the net comes to believe its label. Hence the second: one whose label is
+    believed far less than by a guess, in the mean over all of training, was taken for something else.
+    """
     values = np.array([each.loss for each in losses])
     median = np.median(values)
     deviation = 1.4826 * np.median(np.abs(values - median))  # that of a normal distribution has standard deviation 1
-    return int((values > median + _DEVIATIONS * deviation).sum()) if deviation > 0 else 0
+    worse = np.log(_WORSE * len({each.label for each in losses}))  # a guess holds all classes equally probable
+    return int((values > max(median + _DEVIATIONS * deviation, worse)).sum()) if deviation > 0 else 0
 
 
 def write_losses(run: RunFolder, losses: Iterable[PictureLoss]) -> None:
