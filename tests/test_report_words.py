@@ -1,5 +1,6 @@
 """What the report says in words, from outputs that are made up here."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -209,6 +210,9 @@ def test_what_would_help_most_is_what_most_points_are_lost_for():
     )
     assert (step.what, step.link) == ("What would help most: cleaner labels", "labels")
     assert step.why.startswith("5 of 160 training pictures (3.1\u00a0%) were far harder to learn")
+    few = SimpleNamespace(doubts=replace(doubts, suspected=1), leaks={}, overlap=unclean.overlap)  # as of right labels
+    (step, *_) = next_steps(a_run(one, known=["val"], settings=robust, learned=useless), SimpleNamespace(pictures=few))
+    assert step.what == "Use it on your own pictures"
     good = {"val": outputs("val", "uv"), "unseen": outputs("unseen", "abcdef")}
     assert first(good, learned=grown("pictures", 0.041, 0.01, 0.072)).what == "What would help most: more pictures"
     unknown = nothing_stands_out(a_run(good, known=["val"]), WITHOUT_PICTURES)
