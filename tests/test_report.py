@@ -118,8 +118,9 @@ SCRIPTED = {"table", "mistakes", "pictures", "hover"}  # places that page.js fil
 
 
 def test_the_report_of_a_tested_run_needs_no_lightning(run):
-    code = "import sys; from gfnet_pl.cli import main; assert main(['report', '--json']) == 0\n"
-    code += "print(*sys.modules, file=sys.stderr)"
+    code = "import sys; from gfnet_pl.cli import main; from gfnet_pl.evaluation import embedding\n"
+    code += "embedding.NEIGHBOURS = sys.maxsize\n"  # as in conftest.py: no UMAP, which compiles itself in each process
+    code += "assert main(['report', '--json']) == 0; print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)[0]["run"] == str(RUN)
     packages = {name.partition(".")[0] for name in done.stderr.splitlines()[-1].split()}
