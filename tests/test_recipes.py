@@ -78,6 +78,10 @@ def test_every_variant_trains_and_each_seed_is_its_own(main):
         assert ("variant, average, 1 seeds" in said) == ("--constant" in options)
         losses.add(said.split("loss ")[1].split(",")[0])
     assert len(losses) >= 6  # the rate alone, in two epochs, may not be seen in three digits
+    moving = main(*once, "--average", "1e-9")  # it forgets all but the last weights
+    of = {line.split(", ")[1]: line.partition(" seeds: ")[2] for line in moving.splitlines() if " seeds: " in line}
+    assert of["average"] == of["last"] != ""
+    assert "loss " + moving.split("loss ")[1].split(",")[0] in plain  # and moves nothing
 
 
 def test_a_random_subset_is_as_large_as_that_of_each_class_and_leaves_the_rest_as_it_is(
