@@ -130,8 +130,10 @@ def check() -> None:
     for name, word in JUDGED.items():
         low, high = expected([row[name] for row in rows])
         words.append(f"{word} {found[name]:.1f} % ({low:.0f} to {high:.0f})")
-        if not low <= found[name] <= high:
-            verdict = "not as expected (see docs/performance.md)"
+        if found[name] < low:
+            verdict = "worse than expected (see docs/performance.md)"
+        elif found[name] > high and verdict == "as expected":
+            verdict = "better than expected"
     print(f"{verdict}: {', '.join(words)}")
 
 

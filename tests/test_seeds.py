@@ -48,9 +48,18 @@ def test_check_says_whether_a_run_is_as_expected(program, run, monkeypatch, tmp_
     program.SEEDS.write_text(json.dumps(spread))
     program.main(["check"])
     assert capsys.readouterr().out.startswith("as expected: validation ")
-    program.SEEDS.write_text(json.dumps([found | {"unseen": 0.0}, found | {"unseen": 0.1}]))
-    program.main(["check"])
-    assert capsys.readouterr().out.startswith("not as expected (see docs/performance.md): ")
+    better, worse = (
+        [found | {name: value}, found | {name: value + 0.1}] for name, value in (("unseen", 0.0), ("val", 99.0))
+    )
+    both = [one | {"val": other["val"]} for one, other in zip(better, worse, strict=True)]
+    for rows, words in (
+        (better, "better than expected: "),
+        (worse, "worse than expected (see docs/performance.md): "),
+        (both, "worse than expected (see docs/performance.md): "),
+    ):
+        program.SEEDS.write_text(json.dumps(rows))
+        program.main(["check"])
+        assert capsys.readouterr().out.startswith(words)
 
 
 def test_collect_adds_each_seed_once_and_writes_the_tables(program, run, monkeypatch, tmp_path):
