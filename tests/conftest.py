@@ -1,6 +1,7 @@
 """A tiny data set of real files, and the command line on it."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """No command measures which precision is faster: a test gives the same on every machine."""
     monkeypatch.setattr(precision, "product_rates", lambda dim, hidden: precision.Rates(1e9, 1e9))
+
+
+@pytest.fixture
+def usual_handlers() -> Iterator[None]:
+    """A shell lets what it runs in the background ignore some signals, and the suite may be that."""
+    usual = {"SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL, "SIGINT": signal.default_int_handler}
+    numbers = {getattr(signal, name): handler for name, handler in usual.items() if hasattr(signal, name)}
+    before = {number: signal.signal(number, handler) for number, handler in numbers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_a_resumed_run_counts_on_and_an_evaluation_leaves_no_line(shown, capsys)
     assert "validation" not in capsys.readouterr().out
 
 
-def test_ctrl_c_ends_with_what_to_do_and_status_130(shown, capsys, monkeypatch):
+def test_ctrl_c_ends_with_what_to_do_and_status_130(shown, usual_handlers, capsys, monkeypatch):
     def stop(self, trainer, *_):
         if trainer.current_epoch == 1:
             signal.raise_signal(signal.SIGINT)

@@ -18,7 +18,10 @@ from gfnet_pl.training.dashboard import ClassBalance
 from gfnet_pl.training.last_checkpoint import LastCheckpoint
 
 LAST = Path("runs/base/version_0/checkpoints/last.ckpt")
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has other signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="it has other signals"),
+    pytest.mark.usefixtures("usual_handlers"),
+]
 
 
 def status(command):
@@ -31,16 +34,6 @@ def status(command):
 
 def saved(path=LAST):
     return torch.load(path, weights_only=True)
-
-
-@pytest.fixture(autouse=True)
-def usual_handlers():
-    """A shell lets what it runs in the background ignore some signals, and the suite may be that."""
-    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
